@@ -1,0 +1,104 @@
+# What there is to do with this checkout. It needs Python 3.11 or newer and make; the rest goes into .venv.
+#
+#   make run PORT=9000          another port
+#   make run MODULE=my_app      another app module
+#   make test PYTHON=python3.12 another Python, for a .venv that is not there yet
+
+PORT ?= 8080
+MODULE ?= examples.host_monitor
+PYTHON ?=
+
+PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
+VENV := .venv
+BIN := $(VENV)/bin
+
+CREATED := $(VENV)/.created
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+# There while something is being installed, with the process id of the make that does it: if it is found when that has
+# gone, the installation was interrupted, and .venv is made anew.
+BUSY := $(VENV)/.busy
+
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench clean FORCE
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: $(RUNTIME) ## start the example on PORT (8080); MODULE names another app module
+	@exec $(BIN)/twistd -n --pidfile= rpiserve --port $(PORT) --module $(MODULE)
+
+# The coverage report comes first and the summary of pytest last; either of them failing fails the target.
+test: $(DEV) ## all tests, and how much of the code they cover
+	@$(BIN)/coverage erase
+	@log=$$(mktemp) && code=$$(mktemp) || exit 1; \
+	trap 'rm -f "$$log" "$$code"' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
+	{ $(BIN)/coverage run -m pytest -q; echo $$? > "$$code"; } 2>&1 | tee "$$log"; \
+	status=$$(cat "$$code"); status=$${status:-1}; \
+	echo; $(BIN)/coverage combine -q && $(BIN)/coverage report || { covered=$$?; [ "$$status" -ne 0 ] || status=$$covered; }; \
+	echo; grep -E '(passed|failed|errors?|skipped|deselected|no tests ran).* in [0-9.]+s' "$$log" | tail -n 1; \
+	exit "$$status"
+
+check: $(DEV) ## lint, formatting, types, layering
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(DEV) ## the benchmarks
+	$(BIN)/python benchmarks/stall.py
+
+clean: ## remove all that was made here, .venv included
+	rm -rf $(VENV) build dist *.egg-info htmlcov .coverage .coverage.*
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache _trial_temp*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the virtual environment ---------------------------------------------------------------------
+# A stamp is written after success only. This one holds the checkout's path: scripts and editable installs name it, so
+# that a .venv which was moved along with its checkout is of no use.
+ifneq ($(shell cat $(CREATED) 2>/dev/null),$(CURDIR))
+$(CREATED): FORCE
+else ifneq ($(shell [ ! -e $(BUSY) ] && $(BIN)/python -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null),True)
+$(CREATED): FORCE
+endif
+
+# A .venv that somebody made by hand is kept if it works.
+$(CREATED):
+	@if busy=$$(cat $(BUSY) 2>/dev/null) && kill -0 "$$busy" 2>/dev/null; then \
+	    echo "make: another make (process $$busy) is installing into $(VENV): wait for it, or remove $(BUSY)" >&2; exit 1; \
+	fi; \
+	if [ ! -e $(BUSY) ] && [ ! -e $(CREATED) ] && \
+	    $(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	then echo '$(CURDIR)' > $(CREATED); exit 0; fi; \
+	python= ; old= ; bare= ; \
+	for candidate in $(PYTHONS); do \
+	    found=$$($$candidate -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+	    $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { old="$$old $$candidate ($$found)"; continue; }; \
+	    $$candidate -c 'import ensurepip, venv' 2>/dev/null || { bare="$${bare:-$$found}"; continue; }; \
+	    python=$$candidate; break; \
+	done; \
+	if [ -z "$$python" ] && [ -n "$$bare" ]; then \
+	    echo "make: Python $$bare lacks the venv module: apt install python3-venv (or python$$bare-venv), then try again" >&2; exit 1; \
+	elif [ -z "$$python" ]; then \
+	    echo "make: no Python 3.11 or newer found (tried: $(PYTHONS);$${old:+ too old:$$old;} name one with PYTHON=...)" >&2; exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$python"; \
+	rm -rf $(VENV) && mkdir $(VENV) && echo "$$PPID" > $(BUSY) && $$python -m venv $(VENV) && rm -f $(BUSY) && echo '$(CURDIR)' > $(CREATED)
+
+PACKAGING := setup.py pyproject.toml $(wildcard twistd_plugins/*.py)
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+$(RUNTIME): $(CREATED) $(PACKAGING)
+	@echo "Installing rpiserve into $(VENV)"
+	@echo "$$PPID" > $(BUSY)
+	@$(PIP_INSTALL) -e .
+	@rm -f $(BUSY) && touch $@
+
+# After the other, so that make -j never installs both at a time.
+$(DEV): $(RUNTIME)
+	@echo "Installing the development tools into $(VENV)"
+	@echo "$$PPID" > $(BUSY)
+	@$(PIP_INSTALL) -e '.[dev]'
+	@rm -f $(BUSY) && touch $@

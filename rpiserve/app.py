@@ -1,0 +1,71 @@
+"""The app: what a user's module declares, and what it can do with it."""
+
+import os
+import re
+import time
+import uuid
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from rpiserve.data import DataTree
+from rpiserve.errors import DeclarationError, RpiserveError
+from rpiserve.registry import Registry
+from rpiserve.views import DataView
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+importing: ContextVar[bool] = ContextVar("rpiserve_importing", default=False)
+"""Whether an app module is being imported by the daemon that is going to run it."""
+
+
+class App(Registry):
+    """What one service declares: its sensors, its background work, its threads.
+
+    Making one starts nothing and needs no reactor. ``twistd -n rpiserve --module NAME`` runs it, or `run`.
+
+    Args:
+        name: the service's name: letters, digits, ``_``, ``.`` and ``-``, at most 64.
+        max_workers: how many of its messages may be worked on at the same time.
+
+    Raises:
+        DeclarationError: an argument is wrong.
+    """
+
+    def __init__(self, name: str, max_workers: int = 10) -> None:
+        super().__init__()
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise DeclarationError(f"App({name!r}): a name has 1 to 64 letters, digits, '_', '.' and '-'")
+        if not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1:
+            raise DeclarationError(f"App({name!r}): max_workers is {max_workers!r}; it is a number of at least 1")
+        self.name = name
+        self.max_workers = max_workers
+        self.tree = DataTree(uuid.uuid4().hex[:8], time.monotonic, time.time)
+        self.data = DataView(self.tree)
+
+    def run(self, *, argv: Sequence[str] = (), **options: Any) -> None:
+        """Run the daemon in the foreground, until SIGINT or SIGTERM.
+
+        Args:
+            argv: options as on the command line, such as ``sys.argv[1:]``; they come first.
+            options: the options by their names, such as ``port=8080``; ``port=None`` is the offline mode. An
+                ``RPISERVE_…`` variable or a TOML file wins over them.
+
+        Raises:
+            SystemExit: it cannot start; standard error says why.
+        """
+        if importing.get():
+            raise DeclarationError(
+                "run() is called when the module is imported: put it under if __name__ == '__main__'"
+            )
+        # Not at the top: these install a reactor, which importing rpiserve must not do.
+        from twisted.internet import reactor
+
+        from rpiserve.options import Options
+        from rpiserve.process import make_daemon, run_foreground
+
+        try:
+            config = Options.parse(argv, os.environ, options)
+            run_foreground(make_daemon(self, self.tree, config, reactor), reactor)
+        except RpiserveError as error:
+            raise SystemExit(f"rpiserve: {error}") from None

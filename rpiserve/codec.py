@@ -1,0 +1,111 @@
+"""The one JSON codec: what can be served, and how it looks.
+
+Numbers, strings, booleans and None are themselves. NaN and infinities become ``null`` (RFC 8259 has no such numbers),
+a Decimal a number, dates and times ISO 8601 text, a UUID text, an Enum its value, sets and tuples arrays (a set in the
+order of its members' JSON, so that equal sets look alike), a dataclass an object.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from rpiserve.errors import DataError
+from rpiserve.paths import MAX_DEPTH
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+_KNOWN = (
+    "None, bool, int, float, str, list, dict, tuple, set, datetime, date, time, Decimal, UUID, Enum and dataclasses"
+)
+
+
+def encode(value: Any) -> bytes:
+    """Return ``value``, which is made of what `to_wire` returns, as JSON in UTF-8."""
+    return _encoder.encode(value)
+
+
+def raw(json: bytes) -> msgspec.Raw:
+    """Return a stand-in for JSON that is encoded already, to be put inside what `encode` takes."""
+    return msgspec.Raw(json)
+
+
+def timestamp(seconds: float) -> str:
+    """Return a time in ``seconds`` since the epoch as RFC 3339 text in UTC, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def to_wire(value: object, where: str) -> Any:
+    """Return ``value`` in the types that JSON has.
+
+    Args:
+        value: anything; only the types named in this module's docstring are taken.
+        where: the path that the value is for, to be named in the error.
+
+    Raises:
+        DataError: the value, or something in it, cannot be served as JSON.
+    """
+    return _convert(value, where, ())
+
+
+def _convert(value: object, where: str, around: tuple[int, ...]) -> Any:
+    # Most specific first: a bool is an int, an IntEnum too, and a datetime is a date.
+    match value:
+        case None | bool():
+            return value
+        case Enum():
+            return _convert(value.value, where, around)
+        case int():
+            return int.__int__(value)
+        case float():
+            return float.__float__(value) if math.isfinite(value) else None
+        case str():
+            return _text(value, where)
+        case Decimal():
+            return value if value.is_finite() else None
+        case datetime() | date() | time():
+            return value.isoformat()
+        case UUID():
+            return str(value)
+    if id(value) in around:
+        raise DataError(f"{where}: the {type(value).__name__} contains itself")
+    if len(around) >= MAX_DEPTH:
+        raise DataError(f"{where}: the value nests deeper than {MAX_DEPTH} levels")
+    around = (*around, id(value))
+    match value:
+        case list() | tuple():
+            return [_convert(item, where, around) for item in value]
+        case set() | frozenset():
+            return sorted((_convert(item, where, around) for item in value), key=encode)
+        case Mapping():
+            return _object(value.items(), where, around)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return _object(fields, where, around)
+    kind = type(value).__name__
+    raise DataError(f"{where}: a value of type {kind} cannot be served as JSON; what can: {_KNOWN}")
+
+
+def _object(items: Iterable[tuple[object, object]], where: str, around: tuple[int, ...]) -> dict[str, Any]:
+    converted = {}
+    for key, item in items:
+        if not isinstance(key, str):
+            raise DataError(f"{where}: the key {key!r} is of type {type(key).__name__}; keys are strings")
+        converted[_text(key, where)] = _convert(item, where, around)
+    return converted
+
+
+def _text(value: str, where: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{where}: the text {value[:40]!r} holds a lone surrogate, which UTF-8 cannot express"
+        ) from None
+    return str.__str__(value)

@@ -1,0 +1,173 @@
+"""The options: one table, from which the command line, the environment and the TOML file are read.
+
+What stands nearer to the person at the keyboard wins: command line, ``RPISERVE_…`` variables, TOML file, the arguments
+of ``app.run(…)``, default, in that order.
+"""
+
+import math
+import tomllib
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from rpiserve.errors import ConfigError
+from rpiserve.web.channel import Limits
+
+PREFIX = "RPISERVE_"
+DEFAULT_HOST = "127.0.0.1"
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("it is a text")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("1", "true", "yes", "on", "0", "false", "no", "off"):
+        return value.lower() in ("1", "true", "yes", "on")
+    raise ValueError("it is true or false")
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [text.strip() for text in value.split(",")]
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) and text for text in value):
+        raise ValueError("it is a list of texts")
+    return tuple(value)
+
+
+def _seconds(value: object) -> float:
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError("it is a number of seconds above 0")
+    return seconds
+
+
+def _count(value: object) -> int:
+    if isinstance(value, str) and value.isdecimal() and len(value) < 16:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError("it is a whole number of at least 1")
+    return value
+
+
+def _port(value: object) -> int | str | None:
+    if value is None or (isinstance(value, str) and value.lower() == "none"):
+        return None
+    if isinstance(value, str) and value.isdecimal() and len(value) < 16:
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 65535:
+        return value
+    if isinstance(value, str) and ":" in value:
+        return value
+    raise ValueError("it is a number up to 65535, an endpoint such as unix:/run/app.sock, or none")
+
+
+def _option(default: Any, parse: Callable[[object], Any], metavar: str, help: str, short: str | None = None) -> Any:
+    return attrs.field(default=default, metadata={"parse": parse, "metavar": metavar, "help": help, "short": short})
+
+
+_LIMITS = Limits()
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """All options, checked."""
+
+    module: str = _option("app", _text, "NAME", "the app module, or module:attribute", "m")
+    port: int | str | None = _option(8080, _port, "PORT", "a TCP port, an endpoint description, or none", "p")
+    host: str | None = _option(None, _text, "ADDRESS", f"the address to listen on ({DEFAULT_HOST})")
+    open: bool = _option(False, _flag, "", "let anybody in who can reach the port, from other machines too")
+    allowed_host: tuple[str, ...] = _option((), _texts, "NAME", "a further host name to answer to; may be repeated")
+    stop_timeout: float = _option(10.0, _seconds, "SECONDS", "how long a shutdown may take, all in all")
+    max_body: int = _option(_LIMITS.body, _count, "BYTES", "the largest body of a request")
+    header_timeout: float = _option(_LIMITS.header_seconds, _seconds, "SECONDS", "for a request's headers to arrive")
+    body_timeout: float = _option(_LIMITS.body_seconds, _seconds, "SECONDS", "for a request's body to arrive")
+    idle_timeout: float = _option(_LIMITS.idle_seconds, _seconds, "SECONDS", "for a connection between requests")
+    write_timeout: float = _option(_LIMITS.write_seconds, _seconds, "SECONDS", "for a client that reads no answer")
+    max_connections: int = _option(_LIMITS.connections, _count, "COUNT", "connections in all")
+    max_connections_per_address: int = _option(
+        _LIMITS.connections_per_address, _count, "COUNT", "connections from one address beyond this machine"
+    )
+    debug: bool = _option(False, _flag, "", "show whole tracebacks when the start fails")
+
+    def __attrs_post_init__(self) -> None:
+        if isinstance(self.port, str) and self.host is not None:
+            raise ConfigError(f"host {self.host!r} does not go with the endpoint {self.port!r}, which has its own")
+
+    @property
+    def limits(self) -> Limits:
+        """The limits for HTTP clients."""
+        return Limits(
+            body=self.max_body,
+            header_seconds=self.header_timeout,
+            body_seconds=self.body_timeout,
+            idle_seconds=self.idle_timeout,
+            write_seconds=self.write_timeout,
+            connections=self.max_connections,
+            connections_per_address=self.max_connections_per_address,
+        )
+
+
+OPTIONS: Mapping[str, "attrs.Attribute[Any]"] = {field.name: field for field in attrs.fields(Config)}
+
+
+def load(
+    command_line: Mapping[str, object], environ: Mapping[str, str], code: Mapping[str, object] | None = None
+) -> Config:
+    """Return the options, each from the first place that has it.
+
+    Args:
+        command_line: the options given there, by their names with underscores; ``config`` names a TOML file.
+        environ: the environment.
+        code: the arguments of ``app.run``.
+
+    Raises:
+        ConfigError: an option is unknown, its value cannot be one, or the file cannot be read; the text says where.
+    """
+    variables = {name[len(PREFIX) :].lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
+    given = dict(code or {})
+    file = command_line.get("config") or variables.get("config") or given.get("config")
+    layers = (
+        (command_line, lambda name: f"--{name.replace('_', '-')}"),
+        (variables, lambda name: f"{PREFIX}{name.upper()}"),
+        (_read_toml(str(file)) if file else {}, lambda name: f"{name} in {file}"),
+        (given, lambda name: f"app.run({name}=…)"),
+    )
+    values: dict[str, Any] = {}
+    for layer, describe in layers:
+        for name, value in layer.items():
+            if name != "config":
+                parsed = _parse(name, value, describe)
+                values.setdefault(name, parsed)
+    return Config(**values)
+
+
+def _parse(name: str, value: object, describe: Callable[[str], str]) -> Any:
+    field = OPTIONS.get(name)
+    if field is None:
+        close = get_close_matches(name, OPTIONS, 1)
+        hint = f"did you mean {describe(close[0])}?" if close else f"there are {', '.join(OPTIONS)}"
+        raise ConfigError(f"{describe(name)} is no option; {hint}")
+    try:
+        return field.metadata["parse"](value)
+    except ValueError as error:
+        raise ConfigError(f"{describe(name)} is {value!r}; {error}") from None
+
+
+def _read_toml(file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration file {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration file {file} is not TOML: {error}") from error

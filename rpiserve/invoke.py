@@ -1,0 +1,305 @@
+"""The one way to run a user's function.
+
+Whatever an app module declares is run by `Invoker.start`: a ``def`` in a worker thread, an ``async def`` on the
+reactor, each in a copy of the current context, within a time limit, and one at a time where it shares a `Resource`.
+
+The caller gets an answer at once when the time limit has passed, but nobody can end a Python thread from outside. So a
+`Run` has two ends: its *result*, which always comes in time, and its *end*, when the user's code has really returned.
+Between the two the run is *stuck*, and holds its resource.
+
+All of this lives on the reactor's thread; only the user's function itself is called elsewhere.
+"""
+
+import inspect
+import uuid
+from collections import deque
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rpiserve.errors import Cancelled, HandlerTimeout, ResourceHeld, RpiserveError
+from rpiserve.handler import UserFunction, Where
+from rpiserve.threads import Job, ThreadPool
+
+log = Logger()
+
+
+class Resource:
+    """Something that only one run may use at a time: a hardware bus, say.
+
+    Args:
+        name: what it is called in errors.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._holder: Run | None = None
+        self._waiting: deque[Run] = deque()
+
+    def acquire(self, run: "Run") -> None:
+        """Let ``run`` begin now, or in its turn; let it fail if the resource is held by a run that is stuck."""
+        if self._holder is None:
+            self._holder = run
+            run.begin()
+        elif self._holder.stuck:
+            run.finish(self._held())
+        else:
+            self._waiting.append(run)
+
+    def release(self, run: "Run") -> None:
+        """Let the next run begin, if ``run`` is the holder."""
+        if run is not self._holder:
+            return
+        self._holder = None
+        if self._waiting:
+            self.acquire(self._waiting.popleft())
+
+    def leave(self, run: "Run") -> None:
+        """Take ``run``, which waits, out of the queue."""
+        self._waiting.remove(run)
+
+    def fail_waiting(self) -> None:
+        """Let all fail that wait for the holder, because it is stuck."""
+        while self._waiting:
+            self._waiting.popleft().finish(self._held())
+
+    def _held(self) -> Failure:
+        assert self._holder is not None
+        return Failure(ResourceHeld(f"{self.name} is held by {self._holder.function.name!r}, which hangs"))
+
+
+class Run:
+    """One call of a user's function. Made by `Invoker.start`.
+
+    Attributes:
+        function: what is called.
+        result: fires with what it returned, or fails with what it raised or with `HandlerTimeout`, `ResourceHeld` or
+            `Cancelled`.
+        ended: fires with None when the user's code has returned, which may be later. Never fails.
+        started: when the call began, in seconds by the reactor's clock; None if it has not.
+        duration: how long the caller waited from then until the result, in seconds.
+    """
+
+    def __init__(
+        self,
+        invoker: "Invoker",
+        function: UserFunction,
+        arguments: tuple[Any, ...],
+        timeout: float | None,
+        resource: Resource | None,
+    ) -> None:
+        self.function = function
+        self.result: Deferred[Any] = Deferred(lambda _: self.cancel())
+        self.ended: Deferred[None] = Deferred()
+        self.started: float | None = None
+        self.duration: float | None = None
+        self._invoker = invoker
+        self._arguments = arguments
+        self._timeout = timeout
+        self._resource = resource
+        self._timer: IDelayedCall | None = None
+        self._job: Job | None = None
+        self._deferred: Deferred[Any] | None = None
+        self._has_result = False
+        self._has_ended = False
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the caller has been answered while the user's code still runs."""
+        return self._has_result and not self._has_ended
+
+    def begin(self) -> None:
+        """Call the function. Its `Resource` does this when it is its turn."""
+        invoker, call, arguments = self._invoker, self.function.call, self._arguments
+        self.started = invoker.clock.seconds()
+        if self._timeout is not None:
+            self._timer = invoker.clock.callLater(self._timeout, self._time_out)
+        context = copy_context()
+        if self.function.where is Where.REACTOR:
+            self._deferred = context.run(maybeDeferred, call, *arguments)
+            self._deferred.addBoth(self._end)
+            return
+
+        def work() -> None:
+            try:
+                outcome = context.run(call, *arguments)
+            except BaseException:  # noqa: BLE001 - whatever it is, sys.exit() included, it ends this run and not the thread
+                outcome = Failure()
+            invoker.to_reactor(self._end, outcome)
+
+        try:
+            self._job = invoker.pool.submit(work)
+        except RuntimeError:
+            self._end(Failure())
+
+    def cancel(self) -> None:
+        """Give the run up: if it has not begun it never will, else it is stuck until it ends."""
+        if not self._has_result:
+            self._give_up(Failure(Cancelled(f"{self.function.name} was given up")))
+
+    def finish(self, failure: Failure) -> None:
+        """Let the run fail before it has begun."""
+        self._end(failure)
+
+    def _time_out(self) -> None:
+        self._timer = None
+        self._give_up(Failure(HandlerTimeout(f"no end within {self._timeout:g} s")))
+
+    def _give_up(self, failure: Failure) -> None:
+        if self.started is None:
+            if self._resource is not None:
+                self._resource.leave(self)
+            self._end(failure)
+        elif self._job is not None and self._invoker.pool.give_up(self._job):
+            self._end(failure)
+        else:
+            self._answer(failure)
+            if self._resource is not None:
+                self._resource.fail_waiting()
+            if self._deferred is not None:
+                self._deferred.cancel()
+
+    def _answer(self, outcome: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.started is not None:
+            self.duration = self._invoker.clock.seconds() - self.started
+        self._has_result = True
+        self.result.callback(outcome)
+
+    def _end(self, outcome: Any) -> None:
+        late = self._has_result
+        self._has_ended = True
+        if late:
+            self._log_late(outcome)
+        else:
+            self._answer(self._checked(outcome))
+        self._invoker.active.discard(self)
+        if self._resource is not None:
+            self._resource.release(self)
+        self.ended.callback(None)
+
+    def _checked(self, outcome: Any) -> Any:
+        if self.function.where is Where.REACTOR or not (inspect.isawaitable(outcome) or isinstance(outcome, Deferred)):
+            return outcome
+        if inspect.iscoroutine(outcome):
+            outcome.close()
+        return Failure(
+            TypeError(
+                f"{self.function.name} ran in a thread and returned a {type(outcome).__name__}: "
+                "make it an async def, or declare it with reactor=True"
+            )
+        )
+
+    def _log_late(self, outcome: Any) -> None:
+        if not isinstance(outcome, Failure):
+            log.warn("{name} has ended at last; its result came too late", name=self.function.name)
+        elif not outcome.check(CancelledError):
+            log.failure("{name} has ended at last, too late, and with an error", outcome, name=self.function.name)
+
+
+class Invoker:
+    """Runs users' functions.
+
+    Args:
+        clock: the reactor's clock, in seconds.
+        to_reactor: calls a function with arguments on the reactor's thread; may itself be called on any thread.
+        pool: the threads for plain functions.
+
+    Attributes:
+        active: the runs that have not ended.
+    """
+
+    def __init__(self, clock: IReactorTime, to_reactor: Callable[..., object], pool: ThreadPool) -> None:
+        self.clock = clock
+        self.to_reactor = to_reactor
+        self.pool = pool
+        self.active: set[Run] = set()
+
+    def start(
+        self,
+        function: UserFunction,
+        *arguments: Any,
+        timeout: float | None = None,
+        resource: Resource | None = None,
+    ) -> Run:
+        """Call ``function`` with ``arguments`` in its place, as soon as that may be.
+
+        Args:
+            function: the user's function.
+            arguments: what it is called with.
+            timeout: seconds after which the caller is answered in any case; None for no limit. The time that it waits
+                for ``resource`` does not count.
+            resource: what only one run may use at a time.
+
+        Returns:
+            The run, under way or, with a resource, perhaps waiting.
+        """
+        run = Run(self, function, arguments, timeout, resource)
+        self.active.add(run)
+        if resource is None:
+            run.begin()
+        else:
+            resource.acquire(run)
+        return run
+
+
+@attrs.define(eq=False)
+class Trouble:
+    """What has gone wrong in one handler, since it last went well.
+
+    Only the first of several failures of the same type is logged with its traceback: a sensor that fails each second
+    for a year must not fill the disk.
+
+    Attributes:
+        name: the handler's name.
+        count: how often it has failed in a row.
+        text: what to show of the last failure.
+    """
+
+    name: str
+    count: int = 0
+    text: str | None = None
+    _kind: type[BaseException] | None = None
+    _incident: str = ""
+
+    def note(self, failure: Failure) -> str:
+        """Count and log ``failure``, and return the text to show of it.
+
+        Of an error that rpiserve knows that is its own text. Of any other it is the class and an incident id, which
+        also stands in the log beside the traceback: an exception's text may hold what is nobody's business.
+        """
+        repeated = failure.type is self._kind
+        self.count += 1
+        self._kind = failure.type
+        if isinstance(failure.value, RpiserveError):
+            self.text = str(failure.value)
+            log.error("{name} failed ({count} in a row): {text}", name=self.name, count=self.count, text=self.text)
+            return self.text
+        if not repeated:
+            self._incident = uuid.uuid4().hex[:8]
+            log.failure("{name} failed, incident {incident}", failure, name=self.name, incident=self._incident)
+        else:
+            log.error(
+                "{name} failed again ({count} in a row) as in incident {incident}: {error}",
+                name=self.name,
+                count=self.count,
+                incident=self._incident,
+                error=failure.getErrorMessage(),
+            )
+        assert failure.type is not None
+        self.text = f"{failure.type.__name__} (incident {self._incident}, see the log)"
+        return self.text
+
+    def clear(self) -> None:
+        """Note that it went well."""
+        if self.count:
+            log.info("{name} works again after {count} failures", name=self.name, count=self.count)
+        self.count, self.text, self._kind = 0, None, None

@@ -1,0 +1,60 @@
+"""The functions that run once: when the daemon has started, and when it stops."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.python.failure import Failure
+
+from rpiserve.handler import UserFunction
+from rpiserve.invoke import Invoker, Trouble
+
+
+class StartHooks:
+    """Runs the ``on_start`` functions, one after the other in the order of their declaration.
+
+    Args:
+        functions: the functions.
+        invoker: what runs them.
+    """
+
+    def __init__(self, functions: Iterable[UserFunction], invoker: Invoker) -> None:
+        self._functions = list(functions)
+        self._invoker = invoker
+        self._waiting = [function.name for function in self._functions]
+        self._failed: list[str] = []
+
+    @inlineCallbacks
+    def run(self) -> Any:
+        """Run them; the Deferred fires when all have ended, and never fails."""
+        for function in self._functions:
+            run = self._invoker.start(function)
+            run.result.addErrback(self._note, function)
+            yield run.ended
+            self._waiting.remove(function.name)
+
+    def _note(self, failure: Failure, function: UserFunction) -> None:
+        self._failed.append(f"{function.name} failed: {Trouble(function.name).note(failure)}")
+
+    def reasons(self) -> list[str]:
+        """Return which have not ended yet, and which have failed."""
+        return [f"{name} has not ended yet" for name in self._waiting] + self._failed
+
+
+@inlineCallbacks
+def run_stop_hooks(functions: Iterable[UserFunction], invoker: Invoker, seconds: float) -> Any:
+    """Run the ``on_stop`` functions, one after the other in the order of their declaration.
+
+    Args:
+        functions: the functions.
+        invoker: what runs them.
+        seconds: how long all of them together may take.
+
+    Returns:
+        A Deferred that fires when all have ended or the time is up. It never fails: failures are logged.
+    """
+    end = invoker.clock.seconds() + seconds
+    for function in functions:
+        run = invoker.start(function, timeout=max(0.0, end - invoker.clock.seconds()))
+        result: Deferred[Any] = run.result
+        yield result.addErrback(Trouble(function.name).note)

@@ -1,0 +1,90 @@
+"""The command line, read by Twisted's own parser from the table of options."""
+
+from collections.abc import Mapping, Sequence
+
+from twisted.python import usage
+
+from rpiserve.config import OPTIONS, Config, load
+
+
+def _flagged(name: str) -> str:
+    return name.replace("_", "-")
+
+
+class Options(usage.Options):
+    """The options of ``twistd rpiserve``.
+
+    Attributes:
+        given: those that were given, by their names with underscores.
+    """
+
+    synopsis = "[options]"
+    longdesc = "Every option can stand in an RPISERVE_… variable or in the file that --config names, too."
+    optParameters = [
+        ["config", "c", None, "a TOML file with options"],
+        *(
+            [_flagged(name), field.metadata["short"], None, f"{field.metadata['help']} [{field.default}]"]
+            for name, field in OPTIONS.items()
+            if field.metadata["metavar"] and field.default != ()
+        ),
+    ]
+    optFlags = [
+        [_flagged(name), None, field.metadata["help"]]
+        for name, field in OPTIONS.items()
+        if not field.metadata["metavar"]
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._allowed_hosts: list[str] = []
+
+    def opt_allowed_host(self, name: str) -> None:
+        """a further host name to answer to; may be repeated"""
+        self._allowed_hosts.append(name)
+
+    def parseArgs(self, *args: str) -> None:
+        """Take nothing but options."""
+        if args:
+            raise usage.UsageError(f"{args[0]!r} is no option; an app module is named with --module {args[0]}")
+
+    @property
+    def given(self) -> dict[str, object]:
+        """The options that were given."""
+        given = {name.replace("-", "_"): value for name, value in self.items() if value not in (None, 0)}
+        if self._allowed_hosts:
+            given["allowed_host"] = self._allowed_hosts
+        return {name: bool(value) if name in _FLAGS else value for name, value in given.items()}
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Parse ``options``.
+
+        Raises:
+            SystemExit: they are wrong; its text says how. (A `UsageError` would have twistd print all of its help.)
+        """
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            raise SystemExit(f"rpiserve: {error}; --help lists the options") from None
+
+    @classmethod
+    def parse(cls, argv: Sequence[str], environ: Mapping[str, str], code: Mapping[str, object]) -> Config:
+        """Return the options, from a command line and all other places.
+
+        Raises:
+            ConfigError: one of them is wrong.
+            SystemExit: the command line is.
+        """
+        options = cls()
+        options.parseOptions(list(argv))
+        return options.config(environ, code)
+
+    def config(self, environ: Mapping[str, str], code: Mapping[str, object] | None = None) -> Config:
+        """Return the options, from this command line and all other places.
+
+        Raises:
+            ConfigError: one of them is wrong.
+        """
+        return load(self.given, environ, code)
+
+
+_FLAGS = {name for name, field in OPTIONS.items() if not field.metadata["metavar"]}

@@ -1,0 +1,1 @@
+"""Polling: handlers in motion, and ready-made readings."""

@@ -1,0 +1,72 @@
+"""The room of all that polls: the pollers, the long-running threads, and the ageing of what they wrote."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from rpiserve.data import DataTree
+from rpiserve.invoke import Invoker, Resource
+from rpiserve.registry import Registry
+from rpiserve.sensors.long_running import LongRunner
+from rpiserve.sensors.poller import Poller
+
+log = Logger()
+
+AGEING_INTERVAL = 1.0
+"""Seconds between two looks for values that have become stale."""
+
+
+class SensorsRoom:
+    """All that polls.
+
+    Args:
+        registry: the declarations.
+        invoker: what runs the users' functions.
+        tree: where readings go.
+        clock: the reactor's clock, in seconds.
+        wall: the wall clock, in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        invoker: Invoker,
+        tree: DataTree,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+    ) -> None:
+        buses = {polled.bus: Resource(f"the bus {polled.bus}") for polled in registry.polled if polled.bus is not None}
+        self._pollers = [
+            Poller(polled, invoker, tree, clock, wall, buses.get(polled.bus) if polled.bus is not None else None)
+            for polled in registry.polled
+        ]
+        long_runners = [LongRunner(function, invoker, clock, wall) for function in registry.threads]
+        self._parts: list[Poller | LongRunner] = [*self._pollers, *long_runners]
+        self._ageing = LoopingCall(tree.age)
+        self._ageing.clock = clock
+
+    def start(self) -> None:
+        """Start everything."""
+        for part in self._parts:
+            part.start()
+        self._ageing.start(AGEING_INTERVAL, now=False).addErrback(
+            lambda failure: log.failure("values age no more", failure)
+        )
+
+    def stop(self) -> Deferred[Any]:
+        """Begin nothing more; fires when all that is under way has ended. What is stuck is not waited for."""
+        if self._ageing.running:
+            self._ageing.stop()
+        return DeferredList([part.stop() for part in self._parts])
+
+    def reasons(self) -> list[str]:
+        """Return why it is not ready."""
+        return [reason for poller in self._pollers for reason in poller.reasons()]
+
+    def report(self) -> list[dict[str, Any]]:
+        """Return what ``/sensors`` shows."""
+        return [part.report() for part in self._parts]

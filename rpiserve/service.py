@@ -1,0 +1,129 @@
+"""The wiring: all the parts of one daemon, and the order in which they start and stop."""
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.error import TimeoutError as TwistedTimeout
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rpiserve.config import DEFAULT_HOST, Config
+from rpiserve.data import DataTree
+from rpiserve.handler import Where
+from rpiserve.invoke import Invoker
+from rpiserve.lifecycle import StartHooks, run_stop_hooks
+from rpiserve.registry import Registry
+from rpiserve.sensors.room import SensorsRoom
+from rpiserve.threads import ThreadPool
+from rpiserve.web.api import Api
+from rpiserve.web.security import HostAllowlist
+from rpiserve.web.server import WebServer, endpoint_for
+from rpiserve.web.site import Gate, LimitedSite
+
+log = Logger()
+
+GRACE_SHARE = 0.4
+"""The share of the stop timeout that what is in flight gets to end by itself."""
+
+HOOKS_SHARE = 0.4
+"""The share that the ``on_stop`` functions get. The rest is for closing what is left."""
+
+
+class Daemon(Service):
+    """One running app.
+
+    Args:
+        registry: what the app declares.
+        tree: its data.
+        config: the options.
+        reactor: the reactor, whose clock is monotonic.
+        on_stopping: called when a stop begins.
+        wall: the wall clock, in seconds since the epoch.
+
+    Raises:
+        StartError: the option ``port`` is no endpoint.
+    """
+
+    name = "rpiserve"
+
+    def __init__(
+        self,
+        registry: Registry,
+        tree: DataTree,
+        config: Config,
+        reactor: Any,
+        on_stopping: Callable[[], object] = lambda: None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._on_stopping = on_stopping
+        self._stop_functions = registry.stop_hooks
+        # A function never overlaps itself, so with a thread for each no handler ever waits for another's.
+        threads = sum(function.where is Where.THREAD for function in registry.functions())
+        self.invoker = Invoker(reactor, reactor.callFromThread, ThreadPool("rpiserve-worker", threads))
+        self._sensors = SensorsRoom(registry, self.invoker, tree, reactor, wall)
+        self._start_hooks = StartHooks(registry.start_hooks, self.invoker)
+        self._site: LimitedSite | None = None
+        self._web: WebServer | None = None
+        if config.port is not None:
+            self._site, self._web = self._make_web(tree)
+
+    def _make_web(self, tree: DataTree) -> tuple[LimitedSite, WebServer]:
+        config = self._config
+        host = config.host or DEFAULT_HOST
+        endpoint = endpoint_for(self._reactor, config.port or 0, host)
+        gate = Gate(HostAllowlist(socket.gethostname(), config.allowed_host))
+        api = Api(tree, self._sensors, [self._start_hooks, self._sensors])
+        site = LimitedSite(api.resource(), gate, config.limits, self._reactor)
+        name = config.port if isinstance(config.port, str) else f"{host} port {config.port}"
+        return site, WebServer(site, endpoint, name, config.open)
+
+    def privilegedStartService(self) -> None:
+        """Begin to listen, while the process may still bind a low port.
+
+        Raises:
+            StartError: the port cannot be had.
+        """
+        super().privilegedStartService()
+        if self._web is not None:
+            self._web.listen()
+
+    def startService(self) -> None:
+        """Start all that runs by itself."""
+        super().startService()
+        self._start_hooks.run()
+        self._sensors.start()
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        """Stop in order: accept nothing more, let what is in flight end, run ``on_stop``, close what is left.
+
+        Returns:
+            A Deferred that fires within the stop timeout, whatever hangs, as long as the reactor runs.
+        """
+        super().stopService()
+        self._on_stopping()
+        timeout = self._config.stop_timeout
+        if self._web is not None:
+            yield self._web.stop_listening()
+        drained = [] if self._site is None else [self._site.drain()]
+        yield self._within(timeout * GRACE_SHARE, DeferredList([self._sensors.stop(), *drained]))
+        yield run_stop_hooks(self._stop_functions, self.invoker, timeout * HOOKS_SHARE)
+        if self._site is not None:
+            self._site.abort()
+
+    def _within(self, seconds: float, deferred: Deferred[Any]) -> Deferred[Any]:
+        def gone(failure: Failure) -> None:
+            failure.trap(TwistedTimeout)
+            log.warn("not ended within {seconds:g} s: {running}", seconds=seconds, running=self.still_running())
+
+        return deferred.addTimeout(seconds, self._reactor).addErrback(gone)
+
+    def still_running(self) -> str:
+        """Return the names of the user's functions that run."""
+        return ", ".join(sorted(run.function.name for run in self.invoker.active)) or "nothing of the app's"

@@ -1,0 +1,128 @@
+"""A bounded pool of daemon threads, which keeps its strength when some of its threads hang.
+
+The standard pools will not do: their threads are no daemons, so one that hangs holds up the exit of the process for
+ever, and a thread that hangs is lost to them.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Literal
+
+import attrs
+
+IDLE_SECONDS = 60.0
+"""How long a thread waits for work before it ends."""
+
+
+@attrs.define(eq=False)
+class Job:
+    """A piece of work that was handed to a `ThreadPool`."""
+
+    work: Callable[[], None]
+    state: Literal["queued", "running", "given up", "done"] = "queued"
+
+
+class ThreadPool:
+    """Runs jobs in daemon threads, each started only when no other is idle. Safe to use from any thread.
+
+    Args:
+        name: what its threads are called.
+        limit: how many threads it may have, apart from those that were given up.
+        spawn: starts a thread with a name and a function.
+    """
+
+    def __init__(self, name: str, limit: int, spawn: Callable[[str, Callable[[], None]], None] | None = None) -> None:
+        self._name = name
+        self._limit = limit
+        self._spawn = spawn or _spawn_daemon
+        self._wake = threading.Condition()
+        self._jobs: deque[Job] = deque()
+        self._strength = 0  # threads that work or wait for work
+        self._idle = 0
+        self._stuck = 0  # threads whose job was given up
+
+    @property
+    def threads(self) -> int:
+        """How many threads there are, those that were given up among them."""
+        return self._strength + self._stuck
+
+    @property
+    def stuck(self) -> int:
+        """How many threads still run a job that was given up."""
+        return self._stuck
+
+    def submit(self, work: Callable[[], None]) -> Job:
+        """Have ``work``, which must not raise, called in a thread, and return the job.
+
+        Raises:
+            RuntimeError: the system gives us no thread, and there is none that could do it later.
+        """
+        job = Job(work)
+        with self._wake:
+            self._jobs.append(job)
+            try:
+                self._strengthen()
+            except RuntimeError:
+                self._jobs.remove(job)
+                raise
+        return job
+
+    def give_up(self, job: Job) -> bool:
+        """Stop counting on ``job`` to end.
+
+        Returns:
+            True if it had not begun: it never will. False if it runs: its thread is replaced if there is need, and is
+            taken back into the pool, if there is room, when the job ends after all. False, too, if it has ended.
+        """
+        with self._wake:
+            if job.state == "queued":
+                self._jobs.remove(job)
+                return True
+            if job.state == "running":
+                job.state = "given up"
+                self._strength -= 1
+                self._stuck += 1
+                if self._jobs:
+                    self._strengthen()
+            return False
+
+    def _strengthen(self) -> None:
+        """See to it that a thread takes the next job. Raises `RuntimeError` if none can."""
+        if self._idle >= len(self._jobs):
+            self._wake.notify()
+        elif self._strength < self._limit:
+            try:
+                self._spawn(self._name, self._work)
+            except RuntimeError:  # out of threads: another of ours will come to it, if there is another
+                if self._strength == 0:
+                    raise
+            else:
+                self._strength += 1
+
+    def _work(self) -> None:
+        while (job := self._next_job()) is not None:
+            job.work()
+            with self._wake:
+                if job.state == "given up":
+                    self._stuck -= 1
+                    if self._strength >= self._limit:
+                        return
+                    self._strength += 1
+                job.state = "done"
+
+    def _next_job(self) -> Job | None:
+        with self._wake:
+            self._idle += 1
+            self._wake.wait_for(lambda: self._jobs, IDLE_SECONDS)
+            self._idle -= 1
+            if not self._jobs:
+                self._strength -= 1
+                return None
+            job = self._jobs.popleft()
+            job.state = "running"
+            return job
+
+
+def _spawn_daemon(name: str, work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name=name, daemon=True).start()

@@ -1,0 +1,110 @@
+"""The HTTP API: `/data`, `/sensors`, `/health` and `/ready`."""
+
+import re
+from typing import Any, Final
+
+from klein import Klein
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.web.resource import IResource
+from werkzeug.exceptions import MethodNotAllowed
+
+from rpiserve import codec
+from rpiserve.data import DataTree
+from rpiserve.paths import format_path
+from rpiserve.ports import HandlerReports, Readiness
+from rpiserve.web.channel import LimitedRequest
+from rpiserve.web.problems import Problem, problem_from
+from rpiserve.web.site import decode_segment
+
+JSON: Final = b"application/json"
+READ: Final = ["GET", "HEAD"]
+
+_ENTITY_TAG = re.compile(rb'(?:W/)?("[^"]*")')
+
+
+class Api:
+    """The routes that every daemon has.
+
+    Args:
+        tree: what `/data` serves.
+        handlers: who tells of the handlers.
+        parts: the parts that `/ready` asks.
+    """
+
+    app = Klein()
+    # Otherwise a path with // in it is redirected to wherever the Host header says.
+    app.url_map.merge_slashes = False
+
+    def __init__(self, tree: DataTree, handlers: HandlerReports, parts: list[Readiness]) -> None:
+        self._tree = tree
+        self._handlers = handlers
+        self._parts = parts
+
+    def resource(self) -> IResource:
+        """Return the resource to serve."""
+        resource: IResource = self.app.resource()
+        return resource
+
+    @app.route("/data", methods=READ, branch=True)
+    def data(self, request: LimitedRequest) -> Deferred[None]:
+        """Serve the tree, or the part at a path."""
+        path = tuple(decode_segment(segment) for segment in request.postpath)
+        try:
+            part = self._tree.find(path)
+        except KeyError:
+            raise Problem(404, f"there is nothing at {format_path(path)!r}; /data shows all there is") from None
+        if _flag(request, b"meta"):
+            return _json(request, part.meta(self._tree.now()), {b"Cache-Control": b"no-store"})
+        tag = f'"{self._tree.revision(part)}"'.encode()
+        headers = {b"ETag": tag, b"Cache-Control": b"no-cache"}
+        if _matches(request.getHeader(b"If-None-Match"), tag):
+            return request.answer(304, JSON, b"", headers)
+        return request.answer(200, JSON, part.json, headers)
+
+    @app.route("/sensors", methods=READ)
+    def sensors(self, request: LimitedRequest) -> Deferred[None]:
+        """List the handlers."""
+        return _json(request, self._handlers.report())
+
+    @app.route("/health", methods=READ)
+    def health(self, request: LimitedRequest) -> Deferred[None]:
+        """Say that the reactor answers."""
+        return _json(request, {"status": "ok"})
+
+    @app.route("/ready", methods=READ)
+    def ready(self, request: LimitedRequest) -> Deferred[None]:
+        """Say whether all parts are ready, and if not, why."""
+        reasons = [reason for part in self._parts for reason in part.reasons()]
+        return _json(request, {"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+
+    @app.handle_errors(MethodNotAllowed)
+    def options(self, request: Any, failure: Failure) -> Any:
+        """Answer OPTIONS, which no route has, with the methods of the route; refuse other methods."""
+        problem = problem_from(failure)
+        if request.method == b"OPTIONS":
+            return request.answer(204, JSON, b"", problem.headers)
+        return request.answer_problem(problem)
+
+    @app.handle_errors(Exception)
+    def error(self, request: Any, failure: Failure) -> Any:
+        """Answer with the problem that ``failure`` is."""
+        return request.answer_problem(problem_from(failure))
+
+
+def _json(
+    request: LimitedRequest, value: Any, headers: dict[bytes, bytes] | None = None, status: int = 200
+) -> Deferred[None]:
+    return request.answer(status, JSON, codec.encode(value), headers or {b"Cache-Control": b"no-store"})
+
+
+def _flag(request: LimitedRequest, name: bytes) -> bool:
+    value = request.args.get(name, [b"0"])[-1]
+    if value not in (b"0", b"1"):
+        raise Problem(400, f"{name.decode()} is 0 or 1")
+    return bool(value == b"1")
+
+
+def _matches(header: bytes | None, tag: bytes) -> bool:
+    """Tell whether the value of ``If-None-Match`` names ``tag``, by the weak comparison of RFC 9110, section 13.1.2."""
+    return header is not None and (header.strip() == b"*" or tag in _ENTITY_TAG.findall(header))

@@ -1,0 +1,311 @@
+"""One HTTP connection, within limits that no client can stretch.
+
+Twisted's `HTTPChannel` parses; this adds what it leaves open:
+
+- Deadlines count from the start of what they limit. A client that sends a byte now and then gains nothing by it.
+- A body is kept in memory and refused (413) as soon as it is known to be too large, whichever its framing.
+- The next of several pipelined requests waits until the peer has read the answers before it. A peer that reads nothing
+  for a while is dropped.
+- A refusal is sent before the connection is closed, and what the client is still sending is read and thrown away for a
+  moment, since closing at once would make its system discard the answer (RFC 9112, section 9.6).
+"""
+
+from http import HTTPStatus
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web import http, server
+from zope.interface import implementer
+
+from rpiserve.web.problems import CONTENT_TYPE, Problem, problem_from
+
+if TYPE_CHECKING:
+    from rpiserve.web.site import LimitedSite
+
+LINGER = 5.0
+"""Seconds for which the rest of a refused request is read and thrown away."""
+
+MAX_HEADERS = 100
+
+CHUNK = 1 << 16
+"""In bytes. Larger bodies are sent piece by piece, as fast as the peer reads them."""
+
+
+@attrs.frozen
+class Limits:
+    """What a client may ask of us.
+
+    Attributes:
+        body: the largest body of a request, in bytes.
+        header_seconds: how long a request's line and headers may take to arrive.
+        body_seconds: how long its body may take to arrive.
+        idle_seconds: how long a connection may wait before a request.
+        write_seconds: how long a peer may read nothing of what we send.
+        connections: how many connections there may be.
+        connections_per_address: how many from one address, unless it is a loopback address.
+    """
+
+    body: int = 1 << 20
+    header_seconds: float = 10.0
+    body_seconds: float = 10.0
+    idle_seconds: float = 15.0
+    write_seconds: float = 10.0
+    connections: int = 256
+    connections_per_address: int = 64
+
+
+class LimitedRequest(server.Request):
+    """A request whose body stays in memory, and that is let in by the site's gate before it reaches a resource."""
+
+    channel: "LimitedChannel"
+    content: BytesIO
+    args: dict[bytes, list[bytes]]
+    postpath: list[bytes]
+
+    def gotLength(self, length: int | None) -> None:
+        """Take the body into memory, whatever its length: the channel has seen to it that it is not too large."""
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Take a piece of the body, unless it is too large by now."""
+        if self.content.tell() + len(data) > self.channel.limits.body:
+            self.channel.refuse_body()
+        else:
+            self.content.write(data)
+
+    def process(self) -> None:
+        """Answer the request."""
+        self.site = self.channel.site
+        self.setHeader(b"Date", http.datetimeToString())
+        self.setHeader(b"X-Content-Type-Options", b"nosniff")
+        try:
+            self.prepath, self.postpath = [], self.site.gate.admit(self)
+            self.render(self.site.resource)
+        except Exception:  # noqa: BLE001 - whatever it is becomes an answer
+            self.processingFailed(Failure())
+
+    def processingFailed(self, reason: Failure) -> None:
+        """Answer with the problem that ``reason`` is."""
+
+        def finish(_: None) -> None:
+            self.finish()
+
+        self.answer_problem(problem_from(reason)).addCallback(finish)
+
+    def answer(self, status: int, content_type: bytes, body: bytes, headers: dict[bytes, bytes]) -> Deferred[None]:
+        """Send all of an answer; the Deferred fires when it may be finished."""
+        self.setResponseCode(status, HTTPStatus(status).phrase.encode())
+        for name, value in headers.items():
+            self.setHeader(name, value)
+        if status not in http.NO_BODY_CODES:
+            self.setHeader(b"Content-Type", content_type)
+            self.setHeader(b"Content-Length", b"%d" % len(body))
+        if self.method == b"HEAD" or status in http.NO_BODY_CODES:
+            self.write(b"")
+            return succeed(None)
+        if len(body) <= CHUNK:
+            self.write(body)
+            return succeed(None)
+        return PieceByPiece(self, body).done
+
+    def answer_problem(self, problem: Problem) -> Deferred[None]:
+        """Send ``problem`` as the answer."""
+        return self.answer(problem.status, CONTENT_TYPE, problem.body(), problem.headers)
+
+
+@implementer(IPushProducer)
+class PieceByPiece:
+    """Sends a large body as fast as the peer reads it, without a copy of the whole.
+
+    Args:
+        request: the request to answer.
+        body: the body.
+    """
+
+    def __init__(self, request: LimitedRequest, body: bytes) -> None:
+        self.done: Deferred[None] = Deferred(lambda _: self.stopProducing())
+        self._request = request
+        self._rest = memoryview(body)
+        self._flowing = False
+        request.registerProducer(self, True)
+        self.resumeProducing()
+
+    def resumeProducing(self) -> None:
+        """Send until told to pause."""
+        self._flowing = True
+        while self._flowing and self._rest:
+            piece, self._rest = bytes(self._rest[:CHUNK]), self._rest[CHUNK:]
+            self._request.write(piece)
+        if self._flowing:
+            self.stopProducing()
+            self.done.callback(None)
+
+    def pauseProducing(self) -> None:
+        """Send nothing for now."""
+        self._flowing = False
+
+    def stopProducing(self) -> None:
+        """Send nothing more."""
+        self._flowing, self._rest = False, memoryview(b"")
+        self._request.unregisterProducer()
+
+
+class LimitedChannel(http.HTTPChannel):
+    """One HTTP connection. Its site sets `site`, `limits` and `since`.
+
+    Attributes:
+        since: when it was made or last brought a complete request, in seconds by the reactor's clock.
+        phase: what the connection is at. ``idle``: no request has begun; ``head`` and ``body``: one is arriving;
+            ``answer``: it is being answered; ``closing``: what is left is sent; ``refused``: the rest is thrown away.
+    """
+
+    transport: Any  # always a stream transport, which Twisted's annotation does not say
+    site: "LimitedSite"
+    limits: Limits
+    since: float
+    maxHeaders = MAX_HEADERS
+    requestFactory = LimitedRequest
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.phase: Literal["idle", "head", "body", "answer", "closing", "refused"] = "idle"
+        self._answered: LimitedRequest | None = None
+        self._stall: IDelayedCall | None = None
+
+    # --- deadlines: one timer, set where a phase begins --------------------------------------------------------------
+
+    def resetTimeout(self) -> None:
+        """Do nothing: more bytes do not move a deadline."""
+
+    def connectionMade(self) -> None:
+        """Begin to wait for the first request."""
+        super().connectionMade()
+        self.setTimeout(self.limits.idle_seconds)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what has arrived, or throw it away."""
+        if self.phase != "refused":
+            self._head_begins()
+            super().dataReceived(data)
+
+    def lineReceived(self, line: bytes) -> None:
+        """Take a line of a request's head."""
+        if self.phase != "refused":
+            self._head_begins()
+            super().lineReceived(line)
+
+    def _head_begins(self) -> None:
+        if self.phase == "idle":
+            self.phase = "head"
+            self.setTimeout(self.limits.header_seconds)
+
+    def headerReceived(self, line: bytes) -> bool:
+        """Take a header. Refuses a length that is absurd, which Twisted would try to make a number of."""
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-length" and len(value.strip()) > 12:
+            self.refuse_body()
+            return False
+        return bool(super().headerReceived(line))
+
+    def allHeadersReceived(self) -> None:
+        """Begin with the body, unless it is too large; only then may the client be told to go on with it."""
+        if self.length is not None and self.length > self.limits.body:
+            self.refuse_body()
+            return
+        self.phase = "body"
+        self.setTimeout(self.limits.body_seconds)
+        super().allHeadersReceived()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Take a piece of a body, or of the requests behind it."""
+        if self.phase != "refused":
+            super().rawDataReceived(data)
+
+    def allContentReceived(self) -> None:
+        """Answer the request."""
+        if self.phase == "refused":
+            return
+        self.phase = "answer"
+        self.since = self.site.reactor.seconds()
+        super().allContentReceived()
+
+    def timeoutConnection(self) -> None:
+        """See to the phase that has taken too long."""
+        if self.phase in ("head", "body"):
+            self.refuse(Problem(408, f"the request's {self.phase} took too long to arrive"))
+        elif self.phase == "idle":
+            self.loseConnection()
+        else:
+            self.transport.abortConnection()
+
+    # --- refusing ----------------------------------------------------------------------------------------------------
+
+    def refuse_body(self) -> None:
+        """Refuse a body that is too large."""
+        self.refuse(Problem(413, f"the body of a request may have {self.limits.body} bytes"))
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer with ``problem``, and take nothing more from this connection."""
+        if self.phase == "refused":
+            return
+        self.phase = "refused"
+        self.transport.write(problem.raw_answer())
+        self.transport.loseWriteConnection()
+        self.setTimeout(LINGER)
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        self.refuse(Problem(400, "this is no request that HTTP/1.1 knows"))
+
+    # --- answers that the peer does not read -------------------------------------------------------------------------
+
+    def requestDone(self, request: Any) -> None:
+        """Go on to the next request, once the peer has read the answer to this one."""
+        if self._waitingForTransport:
+            self._answered = request
+            return
+        self._answered = None
+        self.phase = "idle"
+        self._savedTimeOut = self.limits.idle_seconds
+        super().requestDone(request)
+
+    def pauseProducing(self) -> None:
+        """Begin to wait for the peer, which reads more slowly than we write."""
+        super().pauseProducing()
+        self._end_stall()
+        self._stall = self.site.reactor.callLater(self.limits.write_seconds, self._stalled)
+
+    def resumeProducing(self) -> None:
+        """Go on: the peer has read."""
+        self._end_stall()
+        super().resumeProducing()
+        if self._answered is not None and not self._waitingForTransport:
+            self.requestDone(self._answered)
+
+    def _stalled(self) -> None:
+        self._stall = None
+        self.transport.abortConnection()
+
+    def _end_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def loseConnection(self) -> None:
+        """Close the connection when all has been sent; a peer that does not read it is dropped."""
+        if self.phase != "refused":
+            self.phase = "closing"
+            self.setTimeout(self.limits.write_seconds)
+        super().loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Clean up."""
+        self._end_stall()
+        self.site.forget(self)
+        super().connectionLost(reason)

@@ -1,0 +1,73 @@
+"""Errors as ``application/problem+json`` (RFC 9457): the one ladder from what went wrong to an HTTP answer."""
+
+import uuid
+from http import HTTPStatus
+from typing import Any
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from rpiserve import codec
+
+log = Logger()
+
+CONTENT_TYPE = b"application/problem+json"
+
+
+class Problem(Exception):
+    """An HTTP answer that is an error.
+
+    Args:
+        status: the HTTP status code.
+        detail: what was wrong and what to do, for the client's reader.
+        headers: further headers of the answer.
+        members: further members of the object, such as ``errors``.
+    """
+
+    def __init__(self, status: int, detail: str, headers: dict[bytes, bytes] | None = None, **members: Any) -> None:
+        super().__init__(detail)
+        self.status = HTTPStatus(status)
+        self.detail = detail
+        self.headers = headers or {}
+        self.members = members
+
+    def body(self) -> bytes:
+        """Return the answer's body."""
+        title = {"type": "about:blank", "title": self.status.phrase, "status": int(self.status)}
+        return codec.encode({**title, "detail": self.detail, **self.members})
+
+    def raw_answer(self) -> bytes:
+        """Return the whole answer, for a connection on which there is no request to answer and that is to be closed."""
+        body = self.body()
+        head = f"HTTP/1.1 {self.status:d} {self.status.phrase}".encode()
+        lines = (
+            head,
+            b"Content-Type: " + CONTENT_TYPE,
+            b"X-Content-Type-Options: nosniff",
+            b"Content-Length: %d" % len(body),
+            b"Connection: close",
+        )
+        return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def problem_from(failure: Failure) -> Problem:
+    """Return the problem that tells a client of ``failure``.
+
+    An exception that nobody foresaw is logged; the client gets an incident id that stands in the log beside it, and
+    nothing of its text.
+    """
+    error = failure.value
+    match error:
+        case Problem():
+            return error
+        case MethodNotAllowed():
+            methods = ", ".join(sorted({*(error.valid_methods or ()), "OPTIONS"}))
+            return Problem(405, f"the methods here are {methods}", {b"Allow": methods.encode()})
+        case HTTPException(code=404):
+            return Problem(404, "nothing here; there are /data, /sensors, /health and /ready")
+        case HTTPException(code=int(code)):
+            return Problem(code, "the request cannot be answered")
+    incident = uuid.uuid4().hex[:8]
+    log.failure("while answering a request, incident {incident}", failure, incident=incident)
+    return Problem(500, "an error on our side; the log has more under this incident", incident=incident)

@@ -1,0 +1,107 @@
+"""Where the HTTP server listens, and that it does so nowhere it should not."""
+
+import errno
+
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IListeningPort, IReactorCore, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rpiserve.errors import StartError
+from rpiserve.web.security import is_loopback
+from rpiserve.web.site import LimitedSite
+
+log = Logger()
+
+BACKLOG = 128
+
+
+def endpoint_for(reactor: IReactorCore, port: int | str, host: str) -> IStreamServerEndpoint:
+    """Return where to listen.
+
+    Args:
+        reactor: the reactor.
+        port: a TCP port, or a description as `twisted.internet.endpoints.serverFromString` has it. A unix socket gets
+            the mode 0600 unless the description has another.
+        host: the address to bind the TCP port to.
+
+    Raises:
+        StartError: the description is wrong.
+    """
+    if isinstance(port, int):
+        kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
+        return kind(reactor, port, backlog=BACKLOG, interface=host)
+    if port.startswith("unix:") and ":mode=" not in port:
+        port += ":mode=600"
+    try:
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, port)
+    except Exception as error:  # each kind of endpoint raises what it likes
+        raise StartError(f"--port {port}: this is no endpoint: {error}") from error
+    return endpoint
+
+
+class WebServer:
+    """The listening port with its site.
+
+    Args:
+        site: what answers.
+        endpoint: where to listen.
+        name: what the endpoint is called in errors.
+        open: listen beyond this machine, too.
+    """
+
+    def __init__(self, site: LimitedSite, endpoint: IStreamServerEndpoint, name: str, open: bool) -> None:
+        self._site = site
+        self._endpoint = endpoint
+        self._name = name
+        self._open = open
+        self._port: IListeningPort | None = None
+
+    def listen(self) -> None:
+        """Begin to listen.
+
+        Raises:
+            StartError: the port is taken, cannot be had, or can be reached from other machines without `open`.
+        """
+        outcome: list[IListeningPort | Failure] = []
+        maybeDeferred(self._endpoint.listen, self._site).addBoth(outcome.append)
+        # All server endpoints of Twisted's own answer at once. One that does not cannot fail the start, so it may not.
+        port = outcome[0] if outcome else Failure(CannotListenError(self._name, None, "the endpoint takes its time"))
+        if isinstance(port, Failure):
+            raise StartError(f"cannot listen on {self._name}: {_reason(port.value)}")
+        address = port.getHost()
+        if not (self._open or is_loopback(address)):
+            port.stopListening()
+            raise StartError(
+                f"{describe(address)} can be reached from other machines, and whoever reaches it could read all: "
+                "use --host 127.0.0.1, or --open if you mean it"
+            )
+        self._port = port
+        log.info("serving on {address}", address=describe(address))
+
+    def stop_listening(self) -> Deferred[object]:
+        """Take no more connections."""
+        return succeed(None) if self._port is None else maybeDeferred(self._port.stopListening)
+
+    def reasons(self) -> list[str]:
+        """Return why it is not ready."""
+        return [] if self._port is not None else ["the HTTP server does not listen yet"]
+
+
+def describe(address: IAddress) -> str:
+    """Return a listening ``address`` as a person writes it."""
+    host, port = getattr(address, "host", None), getattr(address, "port", None)
+    if host is None:
+        name = getattr(address, "name", address)
+        return f"unix:{name.decode() if isinstance(name, bytes) else name}"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _reason(error: BaseException | None) -> str:
+    """Return what is wrong, without what the user knows already."""
+    cause = error.socketError if isinstance(error, CannotListenError) else error
+    if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
+        return "it is in use; stop what uses it, or choose another with --port"
+    return cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)

@@ -1,0 +1,166 @@
+"""The HTTP server: its connections, how many there may be, and who is let in."""
+
+from collections.abc import Iterable
+from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.web import http, server
+from twisted.web.resource import IResource
+
+from rpiserve.web.channel import LimitedChannel, LimitedRequest, Limits
+from rpiserve.web.problems import Problem
+from rpiserve.web.security import HostAllowlist, is_loopback_ip
+
+
+class Gate:
+    """What each request must pass before anything else looks at it.
+
+    Args:
+        hosts: the names that we answer to.
+    """
+
+    def __init__(self, hosts: HostAllowlist) -> None:
+        self._hosts = hosts
+
+    def admit(self, request: LimitedRequest) -> list[bytes]:
+        """Let ``request`` in.
+
+        Returns:
+            The segments of its path, each percent-encoded in one and the same way, so that nothing in a segment (a
+            ``%2F``, a line break) can change which route it takes. A slash at the end is left out.
+
+        Raises:
+            Problem: 400 for a request that is malformed, 421 for one that is meant for somebody else.
+        """
+        hosts = request.requestHeaders.getRawHeaders(b"Host") or []
+        if len(hosts) != 1:
+            raise Problem(400, "a request has one Host header")
+        target = request.path
+        if request.method == b"OPTIONS" and target == b"*":
+            return []
+        if not target.startswith(b"/"):  # RFC 9112, section 3.2.2: its authority stands in place of Host
+            authority, target = _split_absolute(target)
+            self._check_host(authority)
+        self._check_host(hosts[0])
+        return [_canonical(segment) for segment in target.removesuffix(b"/").split(b"/")[1:]] or [b""]
+
+    def _check_host(self, host: bytes) -> None:
+        if not self._hosts.permits(host.decode("latin-1")):
+            raise Problem(421, "this server does not answer to that name; --allowed-host NAME adds one, if it is yours")
+
+
+def decode_segment(segment: bytes) -> str:
+    """Return what a segment of a path, as `Gate.admit` returns it, stands for."""
+    return unquote_to_bytes(segment).decode()
+
+
+def _split_absolute(target: bytes) -> tuple[bytes, bytes]:
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        parts = urlsplit(b"")
+    if parts.scheme not in (b"http", b"https"):
+        raise Problem(400, "the target of a request is a path that begins with a slash")
+    return parts.netloc, parts.path or b"/"
+
+
+def _canonical(segment: bytes) -> bytes:
+    plain = unquote_to_bytes(segment)
+    try:
+        plain.decode()
+    except UnicodeDecodeError:
+        raise Problem(400, "the path is not UTF-8") from None
+    if b"\0" in plain:
+        raise Problem(400, "the path holds a NUL character")
+    return quote_from_bytes(plain, safe="").encode()
+
+
+class LimitedSite(server.Site):
+    """The HTTP server.
+
+    Args:
+        resource: what answers the requests that were let in.
+        gate: what lets them in.
+        limits: what a client may ask of us.
+        reactor: the reactor's clock.
+    """
+
+    def __init__(self, resource: IResource, gate: Gate, limits: Limits, reactor: IReactorTime) -> None:
+        super().__init__(resource, requestFactory=LimitedRequest, reactor=reactor, parsePOSTFormSubmission=False)
+        self.gate = gate
+        self.refused = 0
+        self._limits = limits
+        self._channels: dict[LimitedChannel, str | None] = {}
+        self._stopping = False
+        self._drained: Deferred[None] | None = None
+
+    noisy = False
+    protocol = LimitedChannel  # type: ignore[assignment]  # no negotiation with HTTP/2
+
+    def startFactory(self) -> None:
+        """Do nothing: there is no access log to be opened or dated."""
+
+    def stopFactory(self) -> None:
+        """Do nothing."""
+
+    def log(self, request: http.Request) -> None:
+        """Do nothing: an access log costs a third of the requests that we can answer."""
+
+    def buildProtocol(self, addr: IAddress | None) -> LimitedChannel | None:  # type: ignore[override]
+        """Take a connection; at a limit the one that has been longest without a complete request goes for it.
+
+        Returns:
+            Its channel; None to close it at once, because all others are being answered.
+        """
+        host = _counted_host(addr)
+        here = [channel for channel, other in self._channels.items() if other == host]
+        if host is not None and len(here) >= self._limits.connections_per_address and not self._evict(here):
+            return None
+        if len(self._channels) >= self._limits.connections and not self._evict(self._channels):
+            return None
+        channel: LimitedChannel = super().buildProtocol(addr)
+        channel.limits = self._limits
+        channel.since = self.reactor.seconds()
+        self._channels[channel] = host
+        return channel
+
+    def _evict(self, channels: Iterable[LimitedChannel]) -> bool:
+        self.refused += 1
+        waiting = [channel for channel in channels if channel.phase != "answer"]
+        if not waiting:
+            return False
+        victim = min(waiting, key=lambda channel: channel.since)
+        self.forget(victim)
+        victim.transport.abortConnection()
+        return True
+
+    def forget(self, channel: LimitedChannel) -> None:
+        """Count ``channel`` no more."""
+        self._channels.pop(channel, None)
+        if self._drained is not None and not self._channels:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+
+    def drain(self) -> Deferred[None]:
+        """Close each connection when its answer has been sent, and at once if it waits for a request."""
+        for channel in list(self._channels):
+            if channel.phase == "answer":
+                channel.persistent = False
+            else:
+                channel.loseConnection()
+        if not self._channels:
+            return succeed(None)
+        self._drained = Deferred()
+        return self._drained
+
+    def abort(self) -> None:
+        """Close all connections at once."""
+        for channel in list(self._channels):
+            channel.transport.abortConnection()
+
+
+def _counted_host(addr: IAddress | None) -> str | None:
+    """Return the address that a connection counts for, if it does."""
+    host = getattr(addr, "host", None)
+    return None if host is None or is_loopback_ip(host) else str(host)

@@ -1,0 +1,92 @@
+"""Packaging of rpiserve: the metadata, what it needs, and where its twistd plugin goes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+HERE = Path(__file__).resolve().parent
+
+
+def version() -> str:
+    """Read the version from the package's source, without importing it: nothing it needs is installed yet."""
+    source = (HERE / "rpiserve" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__\s*(?::\s*[\w.]+\s*)?=\s*["\']([^"\']+)["\']', source, re.MULTILINE)
+    if found is None:
+        raise SystemExit("setup.py: rpiserve/__init__.py does not say __version__")
+    return found.group(1)
+
+
+class BuildPy(build_py):
+    """``build_py`` that also puts the plugin into editable installs.
+
+    twistd looks for plugins by listing the directories named ``twisted/plugins``, so it does not see what an editable
+    install offers through its import hook. The plugin is therefore copied; it holds names only and hardly ever changes.
+    """
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            plugins = Path(self.get_finalized_command("install").install_lib) / "twisted" / "plugins"
+            plugins.mkdir(parents=True, exist_ok=True)
+            for plugin in sorted((HERE / "twistd_plugins").glob("*.py")):
+                self.copy_file(str(plugin), str(plugins / plugin.name))
+
+
+setup(
+    name="rpiserve",
+    version=version(),
+    description="Sensors, commands and schedules of a small machine behind an HTTP JSON API, as a twistd service",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="The rpiserve developers",
+    license="MIT",
+    license_files=["LICENSE"],
+    keywords="raspberry-pi sensors automation twisted klein http json daemon",
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: No Input/Output (Daemon)",
+        "Framework :: Twisted",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Home Automation",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.11",
+    install_requires=[
+        "attrs>=23.2",
+        "klein>=24.8",
+        "msgspec>=0.19",
+        "psutil>=5.9.4",
+        "twisted[tls]>=24.10",
+    ],
+    extras_require={
+        "dev": [
+            "build>=1.2",
+            "coverage>=7.10",  # the first with patch = subprocess and _exit
+            "hypothesis>=6.100",
+            "import-linter>=2.1",
+            "mypy>=1.13",
+            "mypy-zope>=1.0.9",
+            "pytest>=8.2",
+            "pytest-twisted>=1.14.3",
+            "ruff>=0.9",
+            "treq>=24.9",
+            "types-psutil",
+        ],
+    },
+    # Into Twisted's own folder of plugins. There must never be an __init__.py in twistd_plugins/: it would replace
+    # Twisted's, and uninstalling would then delete that.
+    packages=[*find_packages(include=["rpiserve", "rpiserve.*"]), "twisted.plugins"],
+    package_dir={"twisted.plugins": "twistd_plugins"},
+    package_data={"rpiserve": ["py.typed"]},
+    zip_safe=False,
+    cmdclass={"build_py": BuildPy},
+)
