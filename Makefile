@@ -19,7 +19,6 @@ DEV := $(VENV)/.dev
 # gone, the installation was interrupted, and .venv is made anew.
 BUSY := $(VENV)/.busy
 
-MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench clean FORCE

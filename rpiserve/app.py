@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from rpiserve.data import DataTree
-from rpiserve.errors import DeclarationError, RpiserveError
+from rpiserve.errors import DeclarationError
 from rpiserve.registry import Registry
 from rpiserve.views import DataView
 
@@ -52,7 +53,8 @@ class App(Registry):
                 ``RPISERVE_…`` variable or a TOML file wins over them.
 
         Raises:
-            SystemExit: it cannot start; standard error says why.
+            RpiserveError: it cannot start. If nobody catches it, it ends the process with one line on standard error.
+            SystemExit: `argv` is wrong; its text says how.
         """
         if importing.get():
             raise DeclarationError(
@@ -62,10 +64,10 @@ class App(Registry):
         from twisted.internet import reactor
 
         from rpiserve.options import Options
-        from rpiserve.process import make_daemon, run_foreground
+        from rpiserve.process import make_daemon, one_line, run_foreground
 
-        try:
-            config = Options.parse(argv, os.environ, options)
-            run_foreground(make_daemon(self, self.tree, config, reactor), reactor)
-        except RpiserveError as error:
-            raise SystemExit(f"rpiserve: {error}") from None
+        sys.excepthook = one_line
+        config = Options.parse(argv, os.environ, options)
+        if config.debug:
+            sys.excepthook = sys.__excepthook__
+        run_foreground(make_daemon(self, self.tree, config, reactor), reactor)

@@ -25,6 +25,8 @@ _KNOWN = (
     "None, bool, int, float, str, list, dict, tuple, set, datetime, date, time, Decimal, UUID, Enum and dataclasses"
 )
 
+_LONGEST_NUMBER = 4300  # see sys.int_info.default_max_str_digits
+
 
 def encode(value: Any) -> bytes:
     """Return ``value``, which is made of what `to_wire` returns, as JSON in UTF-8."""
@@ -41,6 +43,27 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def plain_text(value: str, where: str) -> str:
+    """Return ``value`` as a plain ``str``.
+
+    Raises:
+        DataError: it holds a lone surrogate; the text names ``where``.
+    """
+    plain = str.__str__(value)
+    try:
+        plain.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{where}: the text {plain[:40]!r} holds a lone surrogate, which UTF-8 cannot express"
+        ) from None
+    return plain
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with each lone surrogate as its escape: a message about a file may hold some of its name's."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def to_wire(value: object, where: str) -> Any:
     """Return ``value`` in the types that JSON has.
 
@@ -51,7 +74,19 @@ def to_wire(value: object, where: str) -> Any:
     Raises:
         DataError: the value, or something in it, cannot be served as JSON.
     """
-    return _convert(value, where, ())
+    try:
+        return _convert(value, where, ())
+    except DataError:
+        raise
+    except Exception as error:  # a foreign type's own code (a tzinfo, iteration) may raise anything
+        raise unreadable(value, where, error) from error
+
+
+def unreadable(value: object, where: str, error: Exception) -> DataError:
+    """Return the error for a ``value`` whose own code has raised ``error`` while it was read."""
+    # Without the text of ``error``, which may hold what is nobody's business: that of a DataError is shown to clients.
+    kind, reason = type(value).__name__, type(error).__name__
+    return DataError(f"{where or 'the root'}: a value of type {kind} could not be read: {reason}")
 
 
 def _convert(value: object, where: str, around: tuple[int, ...]) -> Any:
@@ -62,17 +97,17 @@ def _convert(value: object, where: str, around: tuple[int, ...]) -> Any:
         case Enum():
             return _convert(value.value, where, around)
         case int():
-            return int.__int__(value)
+            return _number(int.__int__(value), where)
         case float():
             return float.__float__(value) if math.isfinite(value) else None
         case str():
-            return _text(value, where)
+            return plain_text(value, where)
         case Decimal():
-            return value if value.is_finite() else None
+            return _number(Decimal(value), where) if value.is_finite() else None
         case datetime() | date() | time():
-            return value.isoformat()
+            return plain_text(value.isoformat(), where)
         case UUID():
-            return str(value)
+            return plain_text(str(value), where)
     if id(value) in around:
         raise DataError(f"{where}: the {type(value).__name__} contains itself")
     if len(around) >= MAX_DEPTH:
@@ -96,16 +131,16 @@ def _object(items: Iterable[tuple[object, object]], where: str, around: tuple[in
     converted = {}
     for key, item in items:
         if not isinstance(key, str):
-            raise DataError(f"{where}: the key {key!r} is of type {type(key).__name__}; keys are strings")
-        converted[_text(key, where)] = _convert(item, where, around)
+            raise DataError(f"{where}: a key is of type {type(key).__name__}; keys are strings")
+        converted[plain_text(key, where)] = _convert(item, where, around)
     return converted
 
 
-def _text(value: str, where: str) -> str:
+def _number(value: int | Decimal, where: str) -> int | Decimal:
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise DataError(
-            f"{where}: the text {value[:40]!r} holds a lone surrogate, which UTF-8 cannot express"
-        ) from None
-    return str.__str__(value)
+        too_long = len(str(value)) > _LONGEST_NUMBER
+    except ValueError:  # Python itself refuses to write it
+        too_long = True
+    if too_long:
+        raise DataError(f"{where}: a number has more than {_LONGEST_NUMBER} characters, which JSON parsers refuse")
+    return value

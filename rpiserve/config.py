@@ -85,15 +85,15 @@ class Config:
 
     module: str = _option("app", _text, "NAME", "the app module, or module:attribute", "m")
     port: int | str | None = _option(8080, _port, "PORT", "a TCP port, an endpoint description, or none", "p")
-    host: str | None = _option(None, _text, "ADDRESS", f"the address to listen on ({DEFAULT_HOST})")
+    host: str | None = _option(None, _text, "ADDRESS", f"the address to listen on [{DEFAULT_HOST}]")
     open: bool = _option(False, _flag, "", "let anybody in who can reach the port, from other machines too")
     allowed_host: tuple[str, ...] = _option((), _texts, "NAME", "a further host name to answer to; may be repeated")
-    stop_timeout: float = _option(10.0, _seconds, "SECONDS", "how long a shutdown may take, all in all")
-    max_body: int = _option(_LIMITS.body, _count, "BYTES", "the largest body of a request")
-    header_timeout: float = _option(_LIMITS.header_seconds, _seconds, "SECONDS", "for a request's headers to arrive")
-    body_timeout: float = _option(_LIMITS.body_seconds, _seconds, "SECONDS", "for a request's body to arrive")
-    idle_timeout: float = _option(_LIMITS.idle_seconds, _seconds, "SECONDS", "for a connection between requests")
-    write_timeout: float = _option(_LIMITS.write_seconds, _seconds, "SECONDS", "for a client that reads no answer")
+    stop_timeout: float = _option(10.0, _seconds, "SECONDS", "seconds that a shutdown may take, all in all")
+    max_body: int = _option(_LIMITS.body, _count, "BYTES", "the largest body of a request, in bytes")
+    header_timeout: float = _option(_LIMITS.header_seconds, _seconds, "SECONDS", "seconds for a request's headers")
+    body_timeout: float = _option(_LIMITS.body_seconds, _seconds, "SECONDS", "seconds for a request's body")
+    idle_timeout: float = _option(_LIMITS.idle_seconds, _seconds, "SECONDS", "seconds a connection may be idle")
+    write_timeout: float = _option(_LIMITS.write_seconds, _seconds, "SECONDS", "seconds a client may read no answer")
     max_connections: int = _option(_LIMITS.connections, _count, "COUNT", "connections in all")
     max_connections_per_address: int = _option(
         _LIMITS.connections_per_address, _count, "COUNT", "connections from one address beyond this machine"

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import attrs
 
-from rpiserve.errors import PathError
+from rpiserve.codec import plain_text, printable
 from rpiserve.nodes import (
     ERROR,
     OK,
@@ -26,11 +26,12 @@ from rpiserve.nodes import (
     Source,
     freeze,
     graft,
+    items,
     map_leaves,
     prune,
     replay,
 )
-from rpiserve.paths import Path, check_depth, check_key, format_path
+from rpiserve.paths import Path, format_path, join
 
 Units: TypeAlias = str | Mapping[Path, str] | None
 """One unit for every leaf that is written, or the unit of each path below the place that is written."""
@@ -88,7 +89,17 @@ class DataTree:
             PathError: a key in a mapping cannot be one, or the place would be too deep.
             DataError: the value cannot be served as JSON, or a part of the path holds a value.
         """
-        sapling = self._sprout(path, value, units, (), source)
+        self.plant(path, self.sprout(path, value, units=units, source=source))
+
+    def sprout(self, path: Path, value: object, *, units: Units = None, source: Source | None = None) -> Sapling:
+        """Return a checked copy of ``value``, to be planted at ``path``; what it raises is told at `assign`.
+
+        It may run foreign code for as long as that likes, so the lock must not be held.
+        """
+        return self._sprout(path, value, units, (), source)
+
+    def plant(self, path: Path, sapling: Sapling) -> None:
+        """Put ``sapling`` at ``path``; what it raises is told at `assign`."""
         self.apply(lambda root, revision: graft(root, path, sapling, revision))
 
     def remove(self, path: Path) -> None:
@@ -103,11 +114,12 @@ class DataTree:
 
     def fail(self, source: Source, error: str) -> None:
         """Mark each leaf that ``source`` wrote with the state `ERROR` and the text ``error``."""
+        text = printable(error)
 
         def mark(leaf: Leaf, revision: int) -> Leaf:
-            if leaf.source is not source or (leaf.state == ERROR and leaf.error == error):
+            if leaf.source is not source or (leaf.state == ERROR and leaf.error == text):
                 return leaf
-            return attrs.evolve(leaf, state=ERROR, error=error, revision=revision)
+            return attrs.evolve(leaf, state=ERROR, error=text, revision=revision)
 
         self.apply(lambda root, revision: map_leaves(root, mark, revision))
 
@@ -153,12 +165,15 @@ class DataTree:
     def _sprout(self, path: Path, value: object, units: Units, below: Path, source: Source | None) -> "Sapling":
         if isinstance(value, Mapping):
             sprouts: dict[str, Sapling] = {}
-            for key, child in value.items():
-                checked = _key_at(path, key)
-                sprouts[checked] = self._sprout((*path, checked), child, units, (*below, checked), source)
+            for key, child in items(value, format_path(path)):
+                place = join(path, key)
+                sprouts[place[-1]] = self._sprout(place, child, units, (*below, place[-1]), source)
             return sprouts
-        frozen, json = freeze(value, format_path(path))
+        where = format_path(path)
+        frozen, json = freeze(value, where)
         unit = units.get(below) if isinstance(units, Mapping) else units
+        if unit is not None:
+            unit = plain_text(unit, f"{where}: the unit")
         return Leaf(frozen, json, unit, OK, None, self._wall(), self._monotonic(), source, 0)
 
 
@@ -189,9 +204,10 @@ class Batch:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         _innermost.set(self.outer)
-        self.open = False
-        if kind is None:
-            self.tree.apply(*self._changes)
+        with self.tree.lock:  # or the write of a context that was copied inside might come in between, and be lost
+            self.open = False
+            if kind is None:
+                self.tree.apply(*self._changes)
 
     def root(self) -> Node:
         """Return the tree as the outer context has it now, with this batch's changes done."""
@@ -208,11 +224,3 @@ class Batch:
 
 
 _innermost: ContextVar[Batch | None] = ContextVar("rpiserve_batch", default=None)
-
-
-def _key_at(path: Path, key: object) -> str:
-    try:
-        check_depth((*path, "…"))
-        return check_key(key)
-    except PathError as error:
-        raise PathError(f"at {format_path(path)[:80] or 'the root'}: {error}") from None

@@ -9,7 +9,7 @@ class RpiserveError(Exception):
 
 
 class DeclarationError(RpiserveError, ValueError):
-    """A declaration in an app module is wrong. Raised at the line that makes it."""
+    """A declaration in an app module is wrong. Raised at the line that makes it, or by a run if only that shows it."""
 
 
 class ConfigError(RpiserveError):

@@ -23,7 +23,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rpiserve.errors import Cancelled, HandlerTimeout, ResourceHeld, RpiserveError
+from rpiserve.errors import Cancelled, DeclarationError, HandlerTimeout, ResourceHeld, RpiserveError
 from rpiserve.handler import UserFunction, Where
 from rpiserve.threads import Job, ThreadPool
 
@@ -100,6 +100,7 @@ class Run:
         self.started: float | None = None
         self.duration: float | None = None
         self._invoker = invoker
+        self._context = copy_context()
         self._arguments = arguments
         self._timeout = timeout
         self._resource = resource
@@ -120,7 +121,7 @@ class Run:
         self.started = invoker.clock.seconds()
         if self._timeout is not None:
             self._timer = invoker.clock.callLater(self._timeout, self._time_out)
-        context = copy_context()
+        context = self._context
         if self.function.where is Where.REACTOR:
             self._deferred = context.run(maybeDeferred, call, *arguments)
             self._deferred.addBoth(self._end)
@@ -129,6 +130,7 @@ class Run:
         def work() -> None:
             try:
                 outcome = context.run(call, *arguments)
+                self._refuse_awaitable(outcome)
             except BaseException:  # noqa: BLE001 - whatever it is, sys.exit() included, it ends this run and not the thread
                 outcome = Failure()
             invoker.to_reactor(self._end, outcome)
@@ -153,17 +155,19 @@ class Run:
 
     def _give_up(self, failure: Failure) -> None:
         if self.started is None:
-            if self._resource is not None:
-                self._resource.leave(self)
+            assert self._resource is not None  # what waits for nothing has begun
+            self._resource.leave(self)
             self._end(failure)
         elif self._job is not None and self._invoker.pool.give_up(self._job):
             self._end(failure)
         else:
             self._answer(failure)
-            if self._resource is not None:
-                self._resource.fail_waiting()
-            if self._deferred is not None:
-                self._deferred.cancel()
+            try:
+                if self._deferred is not None:
+                    self._deferred.cancel()
+            finally:
+                if self._resource is not None and self.stuck:
+                    self._resource.fail_waiting()
 
     def _answer(self, outcome: Any) -> None:
         if self._timer is not None:
@@ -180,23 +184,20 @@ class Run:
         if late:
             self._log_late(outcome)
         else:
-            self._answer(self._checked(outcome))
+            self._answer(outcome)
         self._invoker.active.discard(self)
         if self._resource is not None:
             self._resource.release(self)
         self.ended.callback(None)
 
-    def _checked(self, outcome: Any) -> Any:
-        if self.function.where is Where.REACTOR or not (inspect.isawaitable(outcome) or isinstance(outcome, Deferred)):
-            return outcome
+    def _refuse_awaitable(self, outcome: object) -> None:
         if inspect.iscoroutine(outcome):
             outcome.close()
-        return Failure(
-            TypeError(
+        if inspect.isawaitable(outcome):  # as a Deferred is, too
+            raise DeclarationError(
                 f"{self.function.name} ran in a thread and returned a {type(outcome).__name__}: "
                 "make it an async def, or declare it with reactor=True"
             )
-        )
 
     def _log_late(self, outcome: Any) -> None:
         if not isinstance(outcome, Failure):
@@ -280,7 +281,8 @@ class Trouble:
         self.count += 1
         self._kind = failure.type
         if isinstance(failure.value, RpiserveError):
-            self.text = str(failure.value)
+            # Text that UTF-8 cannot express, of a file's name perhaps, would be refused wherever it is to be shown.
+            self.text = str(failure.value).encode(errors="backslashreplace").decode()
             log.error("{name} failed ({count} in a row): {text}", name=self.name, count=self.count, text=self.text)
             return self.text
         if not repeated:

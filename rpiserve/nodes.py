@@ -7,7 +7,7 @@ of its last change, and each node keeps its JSON once it has been encoded.
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -115,15 +115,25 @@ def freeze(value: object, where: str) -> tuple[Any, bytes]:
     """Return a copy of the leaf ``value`` that nobody else holds, and its JSON."""
     try:
         mine = copy.deepcopy(value)
-        wire = codec.to_wire(mine, where)
-        json = codec.encode(wire)
-    except DataError:
-        raise
-    except Exception as error:  # a foreign type's own code (copying, a tzinfo, iteration) may raise anything
-        raise DataError(f"{where}: a value of type {type(value).__name__} could not be encoded: {error}") from error
+    except Exception as error:  # a foreign type's own code may raise anything
+        raise codec.unreadable(value, where, error) from error
+    wire = codec.to_wire(mine, where)
+    json = codec.encode(wire)
     if type(wire) in (str, int, float) and isinstance(mine, type(wire)) and not isinstance(mine, Enum):
         mine = wire  # a subclass of a plain type (a numpy.float64, say) is kept as the plain type
     return mine, json
+
+
+def items(mapping: Mapping[Any, Any], where: str) -> list[tuple[Any, Any]]:
+    """Return the items of ``mapping``, which may be of a foreign type.
+
+    Raises:
+        DataError: its own code has raised, or its items are no pairs.
+    """
+    try:
+        return [(key, item) for key, item in mapping.items()]
+    except Exception as error:  # as above; a dict that another thread changes meanwhile raises, too
+        raise codec.unreadable(mapping, where, error) from error
 
 
 def replay(root: Node, changes: Iterable[Change]) -> Node:
@@ -137,20 +147,19 @@ def replay(root: Node, changes: Iterable[Change]) -> Node:
 def graft(node: Node, path: Path, sapling: Sapling, revision: int, above: Path = ()) -> Node:
     """Return ``node`` with ``sapling`` at ``path`` below it; ``above`` is the node's own path, for the error."""
     if not path:
-        return _grow_node(node, sapling, revision) if isinstance(sapling, dict) else _no_node(above)
+        if isinstance(sapling, Leaf):
+            raise DataError("the root is a mapping; a value needs a path")
+        return _grow_node(node, sapling, revision)
     key, rest = path[0], path[1:]
     old = node.children.get(key)
     if rest:
         if isinstance(old, Leaf):
-            return _no_node((*above, key))
+            place = format_path((*above, key))
+            raise DataError(f"{place} holds a value, so nothing can stand below it; remove it first")
         new: Part = graft(old or Node({}, revision), rest, sapling, revision, (*above, key))
     else:
         new = _grow(old, sapling, revision)
     return _with_children(node, {**node.children, key: new}, revision)
-
-
-def _no_node(path: Path) -> NoReturn:
-    raise DataError(f"{format_path(path) or 'the root'} holds a value, so nothing can stand below it; remove it first")
 
 
 def _grow(old: Part | None, sapling: Sapling, revision: int) -> Part:
@@ -160,7 +169,7 @@ def _grow(old: Part | None, sapling: Sapling, revision: int) -> Part:
     if not isinstance(old, Leaf):
         return attrs.evolve(sapling, revision=revision)
     unit = sapling.unit if sapling.unit is not None else old.unit
-    same = (sapling.json, unit, OK) == (old.json, old.unit, old.state) and type(sapling.value) is type(old.value)
+    same = (sapling.json, unit, OK) == (old.json, old.unit, old.state)
     return attrs.evolve(sapling, unit=unit, revision=old.revision if same else revision)
 
 

@@ -1,6 +1,9 @@
 """The command line, read by Twisted's own parser from the table of options."""
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from getopt import GetoptError
+from typing import Any
 
 from twisted.python import usage
 
@@ -9,6 +12,10 @@ from rpiserve.config import OPTIONS, Config, load
 
 def _flagged(name: str) -> str:
     return name.replace("_", "-")
+
+
+def _default(value: Any) -> str:
+    return "" if value is None else f" [{value:g}]" if isinstance(value, float) else f" [{value}]"
 
 
 class Options(usage.Options):
@@ -23,7 +30,7 @@ class Options(usage.Options):
     optParameters = [
         ["config", "c", None, "a TOML file with options"],
         *(
-            [_flagged(name), field.metadata["short"], None, f"{field.metadata['help']} [{field.default}]"]
+            [_flagged(name), field.metadata["short"], None, field.metadata["help"] + _default(field.default)]
             for name, field in OPTIONS.items()
             if field.metadata["metavar"] and field.default != ()
         ),
@@ -64,7 +71,14 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            raise SystemExit(f"rpiserve: {error}; --help lists the options") from None
+            raise SystemExit(f"rpiserve: {error}; {self._hint(error.__context__)}") from None
+
+    def _hint(self, cause: BaseException | None) -> str:
+        names = [option.rstrip("=") for option in self.longOpt]
+        if isinstance(cause, GetoptError) and cause.opt not in names:
+            for name in get_close_matches(cause.opt, names, 1):
+                return f"did you mean --{name}?"
+        return "--help lists the options"
 
     @classmethod
     def parse(cls, argv: Sequence[str], environ: Mapping[str, str], code: Mapping[str, object]) -> Config:

@@ -25,16 +25,17 @@ def check_key(key: object) -> str:
         PathError: it is no key; the text says why.
     """
     if not isinstance(key, str):
-        raise PathError(f"the key {key!r} is of type {type(key).__name__}; keys are strings")
-    if key in ("", ".", ".."):
-        raise PathError(f"{key!r} cannot be a key")
-    if "\0" in key:
-        raise PathError(f"the key {key!r} holds a NUL character")
+        raise PathError(f"a key is of type {type(key).__name__}; keys are strings")
+    plain = str.__str__(key)
+    if plain in ("", ".", ".."):
+        raise PathError(f"{plain!r} cannot be a key")
+    if "\0" in plain:
+        raise PathError(f"the key {plain[:80]!r} holds a NUL character")
     try:
-        key.encode()
+        plain.encode()
     except UnicodeEncodeError:
-        raise PathError(f"the key {key!r} holds a lone surrogate, which UTF-8 cannot express") from None
-    return str.__str__(key)
+        raise PathError(f"the key {plain[:80]!r} holds a lone surrogate, which UTF-8 cannot express") from None
+    return plain
 
 
 def check_depth(path: Path) -> Path:
@@ -48,6 +49,18 @@ def check_depth(path: Path) -> Path:
     return path
 
 
+def join(path: Path, key: object) -> Path:
+    """Return the path of ``key`` below ``path``.
+
+    Raises:
+        PathError: ``key`` cannot be one, or would stand too deep; the text names ``path``.
+    """
+    try:
+        return check_depth((*path, check_key(key)))
+    except PathError as error:
+        raise PathError(f"at {format_path(path)[:80] or 'the root'}: {error}") from None
+
+
 def parse_path(text: str) -> Path:
     """Return the path that ``text`` writes: ``"a/b%2Fc"`` is ``("a", "b/c")``, ``""`` is the root, ``()``.
 
@@ -55,7 +68,7 @@ def parse_path(text: str) -> Path:
         PathError: ``text`` is not a string, or one of its keys cannot be one.
     """
     if not isinstance(text, str):
-        raise PathError(f"the path {text!r} is of type {type(text).__name__}; paths are strings such as 'a/b'")
+        raise PathError(f"a path is of type {type(text).__name__}; paths are strings such as 'a/b'")
     if text == "":
         return ()
     try:

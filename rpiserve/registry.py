@@ -1,9 +1,8 @@
 """What an app declares. Declaring starts nothing, opens nothing and needs no reactor."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import attrs
 
@@ -16,6 +15,9 @@ AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 SHORTEST_INTERVAL = 0.01
 """In seconds. Anything shorter is a loop, which belongs into a thread of its own."""
+
+LONGEST_INTERVAL = 1e9
+"""In seconds, some thirty years. For anything much longer there are no dates, and an infinity is never over."""
 
 
 @attrs.frozen(eq=False)
@@ -93,13 +95,14 @@ class Registry:
         """
         where = _sensor_path(path)
         units = _units(path, unit)
-        for other in self.polled:
-            if other.path is not None and overlap(where, other.path):
-                raise DeclarationError(
-                    f"the sensor {path!r} overlaps the sensor {format_path(other.path)!r}; each has a place of its own"
-                )
 
         def declare(function: AnyFunction) -> AnyFunction:
+            for other in self.polled:
+                if other.path is not None and overlap(where, other.path):
+                    raise DeclarationError(
+                        f"the sensor {path!r} overlaps the sensor {format_path(other.path)!r}; "
+                        "each has a place of its own"
+                    )
             user_function = UserFunction.declare(path, function, reactor=reactor)
             polled = _polled("sensor", user_function, every, fixed_delay, timeout, stale_after, bus)
             self._claim(path)
@@ -139,6 +142,7 @@ class Registry:
             raise DeclarationError(f"every() takes a handler, not a class: write {handler.__name__}()")
         if name is None:
             name = self._free_name(type(handler).__name__ if isinstance(handler, Handler) else _name_of(handler))
+        _checked_name(name)
         prepare = None
         if isinstance(handler, Handler):
             if type(handler).invoke is Handler.invoke:
@@ -173,9 +177,10 @@ class Registry:
         Raises:
             DeclarationError: an argument is wrong, or the name is taken.
         """
+        _checked_name(name)
 
         def declare(function: AnyFunction) -> AnyFunction:
-            user_function = UserFunction.declare(_checked_name(name), function, reactor=reactor)
+            user_function = UserFunction.declare(name, function, reactor=reactor)
             polled = _polled("background", user_function, interval, fixed_delay, timeout, None, bus)
             self._claim(name)
             self.polled.append(polled)
@@ -195,9 +200,10 @@ class Registry:
         Raises:
             DeclarationError: an argument is wrong, or the name is taken.
         """
+        _checked_name(name)
 
         def declare(function: AnyFunction) -> AnyFunction:
-            user_function = UserFunction.declare(_checked_name(name), function, arguments=("running",))
+            user_function = UserFunction.declare(name, function, arguments=("running",))
             if user_function.where is Where.REACTOR:
                 raise DeclarationError(f"{name}: an async def has no thread; use every() or background() for it")
             self._claim(name)
@@ -263,7 +269,7 @@ def _polled(
 ) -> Polled:
     name = function.name
     seconds = _seconds(name, "interval", interval, SHORTEST_INTERVAL)
-    if bus is not None and (not isinstance(bus, str) or not bus):
+    if bus is not None and not _is_name(bus):
         raise DeclarationError(f"{name}: bus is {bus!r}; it is a name such as 'i2c-1'")
     return Polled(
         kind=kind,
@@ -279,15 +285,24 @@ def _polled(
 
 
 def _seconds(name: str, what: str, value: object, least: float = 0.001) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < least:
-        raise DeclarationError(f"{name}: {what} is {value!r}; it is a number of seconds, at least {least:g}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= LONGEST_INTERVAL:
+        wanted = f"it is a number of seconds from {least:g} to {LONGEST_INTERVAL:g}"
+        raise DeclarationError(f"{name}: {what} is {value!r:.80}; {wanted}")
     return float(value)
 
 
-def _checked_name(name: object) -> str:
-    if not isinstance(name, str) or not name.strip():
+def _checked_name(name: object) -> None:
+    if not _is_name(name):
         raise DeclarationError(f"{name!r} is no name; a name is a text such as 'health_check'")
-    return name
+
+
+def _is_name(name: object) -> bool:
+    return _is_text(name) and bool(name.strip())
+
+
+def _is_text(text: object) -> TypeGuard[str]:
+    """Tell whether ``text`` is one that UTF-8 can express: one with a lone surrogate could not be served."""
+    return isinstance(text, str) and text == text.encode(errors="replace").decode()
 
 
 def _name_of(function: object) -> str:
@@ -305,9 +320,9 @@ def _sensor_path(path: str) -> Path:
 
 
 def _units(path: str, unit: str | Mapping[str, str] | None) -> Units:
-    if unit is None or isinstance(unit, str):
+    if unit is None or _is_text(unit):
         return unit
-    if not isinstance(unit, Mapping) or not all(isinstance(text, str) for text in unit.values()):
+    if not isinstance(unit, Mapping) or not all(_is_text(text) for text in unit.values()):
         raise DeclarationError(f"{path}: unit is {unit!r}; it is a text such as '°C', or a mapping of paths to texts")
     try:
         return {parse_path(below): text for below, text in unit.items()}

@@ -7,9 +7,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
-from twisted.internet.error import TimeoutError as TwistedTimeout
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from rpiserve.config import DEFAULT_HOST, Config
 from rpiserve.data import DataTree
@@ -64,7 +62,8 @@ class Daemon(Service):
         self._on_stopping = on_stopping
         self._stop_functions = registry.stop_hooks
         # A function never overlaps itself, so with a thread for each no handler ever waits for another's.
-        threads = sum(function.where is Where.THREAD for function in registry.functions())
+        prepares = (polled.prepare for polled in registry.polled if polled.prepare is not None)
+        threads = sum(function.where is Where.THREAD for function in (*registry.functions(), *prepares))
         self.invoker = Invoker(reactor, reactor.callFromThread, ThreadPool("rpiserve-worker", threads))
         self._sensors = SensorsRoom(registry, self.invoker, tree, reactor, wall)
         self._start_hooks = StartHooks(registry.start_hooks, self.invoker)
@@ -112,18 +111,29 @@ class Daemon(Service):
         if self._web is not None:
             yield self._web.stop_listening()
         drained = [] if self._site is None else [self._site.drain()]
-        yield self._within(timeout * GRACE_SHARE, DeferredList([self._sensors.stop(), *drained]))
+        yield self._within(timeout * GRACE_SHARE, self._sensors.stop(), *drained)
         yield run_stop_hooks(self._stop_functions, self.invoker, timeout * HOOKS_SHARE)
         if self._site is not None:
             self._site.abort()
 
-    def _within(self, seconds: float, deferred: Deferred[Any]) -> Deferred[Any]:
-        def gone(failure: Failure) -> None:
-            failure.trap(TwistedTimeout)
-            log.warn("not ended within {seconds:g} s: {running}", seconds=seconds, running=self.still_running())
+    def _within(self, seconds: float, *ends: Deferred[Any]) -> Deferred[None]:
+        """Return what fires when all ``ends`` have fired, or when the time is up. None of them is cancelled then."""
+        over: Deferred[None] = Deferred()
 
-        return deferred.addTimeout(seconds, self._reactor).addErrback(gone)
+        def time_is_up() -> None:
+            running = ", ".join(self.still_running()) or "connections"
+            log.warn("not ended within {seconds:g} s: {running}", seconds=seconds, running=running)
+            over.callback(None)
 
-    def still_running(self) -> str:
-        """Return the names of the user's functions that run."""
-        return ", ".join(sorted(run.function.name for run in self.invoker.active)) or "nothing of the app's"
+        def ended(_: object) -> None:
+            if timer.active():
+                timer.cancel()
+                over.callback(None)
+
+        timer = self._reactor.callLater(seconds, time_is_up)
+        DeferredList(ends).addCallback(ended)
+        return over
+
+    def still_running(self) -> list[str]:
+        """Return the names of the user's functions that run. Safe to use from any thread."""
+        return sorted(run.function.name for run in list(self.invoker.active))

@@ -3,8 +3,10 @@
 import importlib
 import os
 import sys
+import sysconfig
 import traceback
-from types import ModuleType, TracebackType
+from pathlib import Path
+from types import ModuleType
 
 from twisted.application.service import IService
 from twisted.internet import reactor
@@ -13,32 +15,32 @@ import rpiserve
 from rpiserve.app import App, importing
 from rpiserve.errors import RpiserveError, StartError
 from rpiserve.options import Options
-from rpiserve.process import make_daemon
+from rpiserve.process import make_daemon, one_line
 
 __all__ = ["Options", "find_app", "makeService"]
+
+_NOT_THE_USERS = (
+    os.path.join(os.path.dirname(rpiserve.__file__), ""),
+    os.path.join(sysconfig.get_path("stdlib"), ""),
+    "<frozen ",
+)
+_INSTALLED = frozenset(("site-packages", "dist-packages"))
 
 
 def makeService(options: Options) -> IService:
     """Return the daemon.
 
     Raises:
-        SystemExit: it cannot be made; its text is the one line that says why.
+        RpiserveError: it cannot be made. This error, and that of a port which cannot be had, are let through by twistd,
+            and end the process with one line on its standard error.
     """
-    debug = False
-    try:
-        config = options.config(os.environ)
-        debug = config.debug
-        sys.path.insert(0, os.getcwd())
-        app = find_app(config.module)
-        daemon = make_daemon(app, app.tree, config, reactor)
-    except RpiserveError as error:
-        if debug:
-            raise
-        raise SystemExit(f"rpiserve: {error}") from None
-    if not debug:
-        # The port is bound after this, by twistd, which lets the error through to here.
-        sys.excepthook = _one_line
-    return daemon
+    sys.excepthook = one_line
+    config = options.config(os.environ)
+    if config.debug:
+        sys.excepthook = sys.__excepthook__
+    sys.path.insert(0, os.getcwd())
+    app = find_app(config.module)
+    return make_daemon(app, app.tree, config, reactor)
 
 
 def find_app(name: str) -> App:
@@ -75,41 +77,35 @@ def find_app(name: str) -> App:
 
 
 def _import(name: str) -> ModuleType:
-    if not all(part.isidentifier() for part in name.split(".")) or name.endswith(".py"):
-        hint = f"; it is --module {name.removesuffix('.py').replace('/', '.')}" if name.endswith(".py") else ""
+    guess = os.path.normpath(name).removesuffix(".py").replace(os.sep, ".")
+    if guess != name or not _is_module_name(name):
+        hint = f"; it is --module {guess}" if _is_module_name(guess) else ""
         raise StartError(f"{name!r} is no name of a module{hint}")
     token = importing.set(True)
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise StartError(f"there is no module {name} in {os.getcwd()} or on Python's path; see --module") from error
-        raise StartError(f"the module {name} cannot be imported: {_last_frame(error)}") from error
     except (Exception, SystemExit) as error:  # whatever it raises, it is the user's code that did
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            raise StartError(f"there is no module {name} in {os.getcwd()} or on Python's path; see --module") from error
         raise StartError(f"the module {name} cannot be imported: {_last_frame(error)}") from error
     finally:
         importing.reset(token)
 
 
+def _is_module_name(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
+
+
 def _last_frame(error: BaseException) -> str:
     """Return what was raised, and where in the user's code."""
     text = "".join(traceback.format_exception_only(error)[-1:]).strip()
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}:{error.lineno}: {text}"
-    ours = os.path.dirname(rpiserve.__file__)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename, ours)]
     if isinstance(error, RpiserveError):
         text = str(error)
+    text = " ".join(text.split())  # one line, whatever it was
+    if isinstance(error, SyntaxError) and os.path.isfile(error.filename or ""):
+        return f"{error.filename}:{error.lineno}: {text}"
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_NOT_THE_USERS)
+    ]
+    frames = [frame for frame in frames if not _INSTALLED.intersection(Path(frame.filename).parts)] or frames
     return f"{frames[-1].filename}:{frames[-1].lineno}: {text}" if frames else text
-
-
-def _is_users(filename: str, ours: str) -> bool:
-    return not filename.startswith((ours, "<frozen importlib")) and filename != importlib.__file__
-
-
-def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print what ended the process: an error of ours as one line on the standard error that twistd was started with."""
-    if isinstance(error, RpiserveError):
-        print(f"rpiserve: {error}", file=sys.__stderr__)
-    else:
-        sys.__excepthook__(kind, error, trace)

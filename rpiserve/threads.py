@@ -7,12 +7,10 @@ ever, and a thread that hangs is lost to them.
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal
 
 import attrs
-
-IDLE_SECONDS = 60.0
-"""How long a thread waits for work before it ends."""
 
 
 @attrs.define(eq=False)
@@ -30,12 +28,20 @@ class ThreadPool:
         name: what its threads are called.
         limit: how many threads it may have, apart from those that were given up.
         spawn: starts a thread with a name and a function.
+        idle_seconds: how long a thread waits for work before it ends.
     """
 
-    def __init__(self, name: str, limit: int, spawn: Callable[[str, Callable[[], None]], None] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        limit: int,
+        spawn: Callable[[str, Callable[[], None]], None] | None = None,
+        idle_seconds: float = 60.0,
+    ) -> None:
         self._name = name
         self._limit = limit
         self._spawn = spawn or _spawn_daemon
+        self._idle_seconds = idle_seconds
         self._wake = threading.Condition()
         self._jobs: deque[Job] = deque()
         self._strength = 0  # threads that work or wait for work
@@ -84,7 +90,8 @@ class ThreadPool:
                 self._strength -= 1
                 self._stuck += 1
                 if self._jobs:
-                    self._strengthen()
+                    with suppress(RuntimeError):  # then what is queued waits until a thread can be had again
+                        self._strengthen()
             return False
 
     def _strengthen(self) -> None:
@@ -114,7 +121,7 @@ class ThreadPool:
     def _next_job(self) -> Job | None:
         with self._wake:
             self._idle += 1
-            self._wake.wait_for(lambda: self._jobs, IDLE_SECONDS)
+            self._wake.wait_for(lambda: self._jobs, self._idle_seconds)
             self._idle -= 1
             if not self._jobs:
                 self._strength -= 1

@@ -1,13 +1,13 @@
 """The data tree as users handle it: nested mappings, and paths beside them."""
 
 import copy
-from collections.abc import Iterator, MutableMapping
+from collections.abc import ItemsView, Iterator, MutableMapping, ValuesView
 from typing import Any
 
 from rpiserve.data import Batch, DataTree
 from rpiserve.errors import DataError
-from rpiserve.nodes import Leaf, Node, Part, Source
-from rpiserve.paths import Path, check_depth, check_key, format_path, parse_path
+from rpiserve.nodes import Leaf, Node, Part, Sapling, Source
+from rpiserve.paths import Path, check_depth, format_path, join, parse_path
 
 
 class DataView(MutableMapping[str, Any]):
@@ -52,6 +52,7 @@ class DataView(MutableMapping[str, Any]):
             unit: the unit of the value, of each value in a mapping; None leaves that of the value before.
 
         Raises:
+            KeyError: this view's own node is gone.
             PathError: ``path`` cannot be a path.
             DataError: the value cannot be served as JSON, or a part of the path holds a value.
         """
@@ -59,8 +60,8 @@ class DataView(MutableMapping[str, Any]):
         if not below:
             raise DataError("set() needs the path of a value; update() changes this view's own")
         if unit is not None and not isinstance(unit, str):
-            raise DataError(f"{path}: the unit {unit!r} is of type {type(unit).__name__}; units are strings")
-        self._assign(below, value, unit)
+            raise DataError(f"{path}: the unit is of type {type(unit).__name__}; units are strings")
+        self._assign(check_depth((*self._path, *below)), value, unit)
 
     def batch(self) -> Batch:
         """Return a context manager that collects writes: readers get all of them at its end, or none if it raises."""
@@ -77,9 +78,7 @@ class DataView(MutableMapping[str, Any]):
         return self._show(children[key], (key,))
 
     def __setitem__(self, key: str, value: object) -> None:
-        with self._tree.lock:
-            self._node()
-            self._assign((check_key(key),), value)
+        self._assign(join(self._path, key), value)
 
     def __delitem__(self, key: str) -> None:
         with self._tree.lock:
@@ -94,10 +93,24 @@ class DataView(MutableMapping[str, Any]):
         return len(self._node().children)
 
     # The mixins of MutableMapping take the KeyError of a view whose node is gone for that of a missing key, and they
-    # write key by key; hence these.
+    # read and write key by key, though other threads may write in between; hence these.
 
     def __contains__(self, key: object) -> bool:
         return key in self._node().children
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return the items, of one moment."""
+        return self._shown().items()
+
+    def values(self) -> ValuesView[Any]:
+        """Return the values, of one moment."""
+        return self._shown().values()
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.snapshot() == _plain(other))
+
+    def __deepcopy__(self, memo: object) -> dict[str, Any]:
+        return self.snapshot()
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value or view at ``key``, or ``default`` if there is none."""
@@ -106,14 +119,16 @@ class DataView(MutableMapping[str, Any]):
 
     def update(self, other: Any = (), /, **values: Any) -> None:
         """Assign each item of a mapping or of an iterable of pairs, and each keyword argument, in one step."""
-        with self.batch():
-            super().update(other, **values)
+        places = ((join(self._path, key), value) for key, value in dict(_plain(other), **values).items())
+        saplings = {path: self._sprout(path, value) for path, value in places}
+        with self._tree.lock, self.batch():
+            self._node()
+            for path, sapling in saplings.items():
+                self._tree.plant(path, sapling)
 
     def clear(self) -> None:
         """Remove all that stands below here."""
-        with self._tree.lock:
-            self._node()
-            self._assign((), {})
+        self._assign(self._path, {})
 
     def pop(self, key: str, *default: Any) -> Any:
         """Remove ``key`` and return what stood there, a node as nested dicts; ``default`` if nothing did."""
@@ -129,15 +144,24 @@ class DataView(MutableMapping[str, Any]):
     def popitem(self) -> tuple[str, Any]:
         """Remove the item that was added last, and return it as `pop` does."""
         with self._tree.lock:
-            keys = list(self)
-            if not keys:
+            items = list(self._node().children.items())
+            if not items:
                 raise KeyError(f"{self!r} is empty")
-            return keys[-1], self.pop(keys[-1])
+            key, part = items[-1]
+            self._tree.remove((*self._path, key))
+        return key, _copy(part)
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """Return what stands at ``key``; if nothing does, assign ``default`` first."""
-        with self._tree.lock:
-            return super().setdefault(key, default)
+        part = self._node().children.get(key)
+        if part is None:
+            path = join(self._path, key)
+            sapling = self._sprout(path, default)
+            with self._tree.lock:
+                if key not in self._node().children:
+                    self._tree.plant(path, sapling)
+                part = self._node().children[key]
+        return self._show(part, (key,))
 
     def __repr__(self) -> str:
         return f"<data at {format_path(self._path)!r}>" if self._path else "<data>"
@@ -148,9 +172,17 @@ class DataView(MutableMapping[str, Any]):
             return part
         raise KeyError(format_path(self._path))
 
-    def _assign(self, below: Path, value: object, unit: str | None = None) -> None:
-        path = check_depth((*self._path, *below))
-        self._tree.assign(path, _plain(value), units=unit, source=self._source)
+    def _assign(self, path: Path, value: object, unit: str | None = None) -> None:
+        sapling = self._sprout(path, value, unit)
+        with self._tree.lock:
+            self._node()
+            self._tree.plant(path, sapling)
+
+    def _sprout(self, path: Path, value: object, unit: str | None = None) -> Sapling:
+        return self._tree.sprout(path, _plain(value), units=unit, source=self._source)
+
+    def _shown(self) -> dict[str, Any]:
+        return {key: self._show(part, (key,)) for key, part in self._node().children.items()}
 
     def _show(self, part: Part, below: Path) -> Any:
         if isinstance(part, Leaf):
@@ -158,7 +190,7 @@ class DataView(MutableMapping[str, Any]):
         return DataView(self._tree, (*self._path, *below), self._source)
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
     """Return ``value``; a view as a snapshot, so that what is assigned is of one moment."""
     return value.snapshot() if isinstance(value, DataView) else value
 

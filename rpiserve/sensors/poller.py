@@ -189,7 +189,8 @@ class Poller:
 
         def ended(_: None) -> None:
             self._run = None
-            self.tally.duration = run.duration
+            if run.function is self._polled.function:
+                self.tally.duration = run.duration
             if not self._stopping:
                 then()
 

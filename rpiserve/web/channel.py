@@ -62,7 +62,7 @@ class Limits:
 class LimitedRequest(server.Request):
     """A request whose body stays in memory, and that is let in by the site's gate before it reaches a resource."""
 
-    channel: "LimitedChannel"
+    channel: "LimitedChannel"  # None once the connection is gone
     content: BytesIO
     args: dict[bytes, list[bytes]]
     postpath: list[bytes]
@@ -108,7 +108,7 @@ class LimitedRequest(server.Request):
         if self.method == b"HEAD" or status in http.NO_BODY_CODES:
             self.write(b"")
             return succeed(None)
-        if len(body) <= CHUNK:
+        if len(body) <= CHUNK or self.channel is None:  # None: the client has left, and nothing is sent
             self.write(body)
             return succeed(None)
         return PieceByPiece(self, body).done
@@ -152,7 +152,8 @@ class PieceByPiece:
     def stopProducing(self) -> None:
         """Send nothing more."""
         self._flowing, self._rest = False, memoryview(b"")
-        self._request.unregisterProducer()
+        if self._request.channel is not None:  # otherwise the client has left, and this is called once more
+            self._request.unregisterProducer()
 
 
 class LimitedChannel(http.HTTPChannel):
@@ -225,6 +226,13 @@ class LimitedChannel(http.HTTPChannel):
         """Take a piece of a body, or of the requests behind it."""
         if self.phase != "refused":
             super().rawDataReceived(data)
+        if self._waitingForTransport and sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize:
+            # Twisted stops to listen at this size, too, but not to a peer that reads nothing.
+            self._networkProducer.pauseProducing()
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a line that is too long, which Twisted would close the connection for without a word."""
+        self._respondToBadRequestAndDisconnect()
 
     def allContentReceived(self) -> None:
         """Answer the request."""
@@ -254,6 +262,7 @@ class LimitedChannel(http.HTTPChannel):
         if self.phase == "refused":
             return
         self.phase = "refused"
+        self.transport.unregisterProducer()  # a transport that has paused its producer is not closed
         self.transport.write(problem.raw_answer())
         self.transport.loseWriteConnection()
         self.setTimeout(LINGER)

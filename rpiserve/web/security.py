@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[^\[\]:@/?#\s]+)(?::[0-9]{0,5})?")
+_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[\w.-]+)(?::[0-9]{0,5})?", re.ASCII)
 
 
 def is_loopback(address: object) -> bool:

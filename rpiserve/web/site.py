@@ -31,19 +31,23 @@ class Gate:
             ``%2F``, a line break) can change which route it takes. A slash at the end is left out.
 
         Raises:
-            Problem: 400 for a request that is malformed, 421 for one that is meant for somebody else.
+            Problem: 400 for a request that is malformed, 404 for a path with an empty segment, 421 for a request that
+                is meant for somebody else.
         """
         hosts = request.requestHeaders.getRawHeaders(b"Host") or []
         if len(hosts) != 1:
             raise Problem(400, "a request has one Host header")
+        if request.method != request.method.upper():  # Klein takes "get" for "GET"
+            raise Problem(400, "a method is written in capital letters")
         target = request.path
-        if request.method == b"OPTIONS" and target == b"*":
-            return []
         if not target.startswith(b"/"):  # RFC 9112, section 3.2.2: its authority stands in place of Host
             authority, target = _split_absolute(target)
             self._check_host(authority)
         self._check_host(hosts[0])
-        return [_canonical(segment) for segment in target.removesuffix(b"/").split(b"/")[1:]] or [b""]
+        segments = [_canonical(segment) for segment in target.removesuffix(b"/").split(b"/")[1:]]
+        if b"" in segments:  # Klein takes "//data" for "/data"
+            raise Problem(404, "there is nothing between two slashes")
+        return segments or [b""]
 
     def _check_host(self, host: bytes) -> None:
         if not self._hosts.permits(host.decode("latin-1")):
@@ -127,7 +131,7 @@ class LimitedSite(server.Site):
 
     def _evict(self, channels: Iterable[LimitedChannel]) -> bool:
         self.refused += 1
-        waiting = [channel for channel in channels if channel.phase != "answer"]
+        waiting = [channel for channel in channels if channel.phase not in ("answer", "closing")]
         if not waiting:
             return False
         victim = min(waiting, key=lambda channel: channel.since)

@@ -1,0 +1,344 @@
+"""The peer of an HTTP connection in memory, and what it gets to read.
+
+`Wire` is the server's transport. Unlike Twisted's own `StringTransport` it behaves as a TCP connection does when its
+peer is slow: it holds what is written until the peer reads it, pauses the writer beyond 64 KiB, delivers nothing while
+reading is paused, and is gone at the earliest in a later turn of the reactor.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+import msgspec
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from rpiserve.config import Config
+from rpiserve.data import DataTree
+from rpiserve.web.api import Api
+from rpiserve.web.channel import LimitedChannel, Limits
+from rpiserve.web.security import HostAllowlist
+from rpiserve.web.site import Gate, LimitedSite
+
+HERE = IPv4Address("TCP", "127.0.0.1", 8080)
+THERE = IPv4Address("TCP", "127.0.0.1", 50000)
+
+
+@implementer(ITransport, IConsumer, IPushProducer)
+class Wire:
+    """The server's end of a connection. All that a peer does to it is done through `Peer`.
+
+    Attributes:
+        buffer: what the server has written and the peer has not read.
+        half_closed: whether the server has said that it writes no more, and the peer has read all before it.
+        lost: how the connection ended: ``done``, ``aborted``, ``lost``, or None.
+    """
+
+    SIZE = 1 << 16
+    disconnecting = False
+
+    def __init__(self, clock: Clock, address: Any) -> None:
+        self.buffer = bytearray()
+        self.half_closed = False
+        self.lost: str | None = None
+        self.reading = True
+        self.protocol: Any = None
+        self._clock = clock
+        self._address = address
+        self._incoming = bytearray()
+        self._half_closing = False
+        self._producer: Any = None
+        self._paused = False
+        self._delivers = False
+
+    # --- for the server --------------------------------------------------------------------------------------------
+
+    def getPeer(self) -> Any:
+        return self._address
+
+    def getHost(self) -> Any:
+        return HERE
+
+    def write(self, data: bytes) -> None:
+        if self.lost is None and not self.half_closed:
+            self.buffer += data
+            if self._producer is not None and len(self.buffer) > self.SIZE:
+                self._paused = True
+                self._producer.pauseProducing()
+
+    def writeSequence(self, pieces: Iterable[bytes]) -> None:
+        self.write(b"".join(pieces))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        assert streaming
+        assert self._producer is None
+        self._producer = producer
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+
+    def pauseProducing(self) -> None:
+        self.reading = False
+
+    def resumeProducing(self) -> None:
+        self.reading = not self.disconnecting
+        if not self._delivers:
+            self._delivers = True
+            self._clock.callLater(0, self._deliver)
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    def loseConnection(self) -> None:
+        self.disconnecting, self.reading = True, False
+        self._clock.callLater(0, self._drained)
+
+    def loseWriteConnection(self) -> None:
+        self._half_closing = True
+        self._clock.callLater(0, self._drained)
+
+    def abortConnection(self) -> None:
+        self.reading = False
+        self._clock.callLater(0, self.lose, ConnectionAborted(), "aborted")
+
+    # --- for the peer ----------------------------------------------------------------------------------------------
+
+    def arrive(self, data: bytes) -> None:
+        """Let ``data`` arrive, in pieces as large as a socket's are."""
+        self._incoming += data
+        self._deliver()
+
+    def _deliver(self) -> None:
+        self._delivers = False
+        while self._incoming and self.reading and self.lost is None:
+            piece = bytes(self._incoming[: self.SIZE])
+            del self._incoming[: self.SIZE]
+            self.protocol.dataReceived(piece)
+
+    @property
+    def undelivered(self) -> int:
+        """How many bytes have arrived that the server has not taken."""
+        return len(self._incoming)
+
+    def take(self, count: int) -> bytes:
+        """Let the peer read ``count`` bytes."""
+        data = bytes(self.buffer[:count])
+        del self.buffer[:count]
+        self._drained()
+        return data
+
+    def _drained(self) -> None:
+        if self.buffer or self.lost is not None:
+            return
+        if self._producer is not None and self._paused:
+            self._paused = False
+            self._producer.resumeProducing()
+        elif self.disconnecting:
+            self.lose(ConnectionDone(), "done")
+        elif self._half_closing:
+            self.half_closed = True
+
+    def lose(self, reason: Exception, how: str) -> None:
+        """End the connection, as a transport does: its producer first, then its protocol."""
+        if self.lost is None:
+            self.lost, self.reading = how, False
+            if self._producer is not None:
+                self._producer.stopProducing()
+                self._producer = None
+            self.protocol.connectionLost(Failure(reason))
+
+
+@attrs.frozen
+class Answer:
+    """An answer as it was read."""
+
+    status: int
+    reason: str
+    headers: dict[str, str]
+    body: bytes
+    version: str = "HTTP/1.1"
+
+    def json(self) -> Any:
+        """Return what the body says."""
+        return msgspec.json.decode(self.body)
+
+
+def parse_answers(data: bytes, methods: Sequence[str] = ()) -> list[Answer]:
+    """Return the answers that ``data`` holds, each of which is checked for what all answers have in common.
+
+    Args:
+        data: what was read. It ends where an answer does.
+        methods: the methods of the requests, as far as they are not GET.
+    """
+    answers = []
+    while data:
+        method = methods[len(answers)] if len(answers) < len(methods) else "GET"
+        head, separator, data = data.partition(b"\r\n\r\n")
+        assert separator, f"an answer's head is cut off: {head[:200]!r}"
+        first, *lines = head.decode("ascii").split("\r\n")
+        version, status, reason = first.split(" ", 2)
+        if status == "100":
+            assert not lines
+            continue
+        headers: dict[str, str] = {}
+        for line in lines:
+            name, _, value = line.partition(": ")
+            assert name.lower() not in headers, f"the header {name} stands twice"
+            headers[name.lower()] = value
+        length = int(headers.get("content-length", "0"))
+        # Whether it was a HEAD that is refused cannot be known; so a refusal, which has no date, always has its body.
+        held = 0 if (method == "HEAD" and "date" in headers) or status in ("204", "304") else length
+        body, data = data[:held], data[held:]
+        answer = Answer(int(status), reason, headers, body, version)
+        assert len(body) == held, f"the body of an answer is cut off: {first}"
+        check_answer(answer, method)
+        answers.append(answer)
+    return answers
+
+
+def check_answer(answer: Answer, method: str) -> None:
+    """Check what is true of every answer that there is."""
+    assert answer.version in ("HTTP/1.0", "HTTP/1.1")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "transfer-encoding" not in answer.headers
+    assert "server" not in answer.headers
+    if answer.status in (204, 304):
+        assert "content-type" not in answer.headers
+        return
+    assert "content-length" in answer.headers
+    if answer.status < 400 or (answer.status == 503 and "cache-control" in answer.headers):
+        assert answer.headers["content-type"] == "application/json"
+        return
+    assert answer.headers["content-type"] == "application/problem+json"
+    if answer.body:
+        problem = answer.json()
+        assert problem["type"] == "about:blank"
+        assert problem["title"] == answer.reason
+        assert problem["status"] == answer.status
+        assert isinstance(problem["detail"], str)
+
+
+class Peer:
+    """A client with a connection to ``site``.
+
+    Args:
+        site: the server.
+        address: where the client is.
+        reads: read all there is at once; otherwise only what `read` is told to.
+
+    Attributes:
+        accepted: whether the server took the connection.
+    """
+
+    def __init__(self, site: LimitedSite, address: Any = THERE, reads: bool = True) -> None:
+        self._clock: Any = site.reactor
+        self._reads = reads
+        self._received = bytearray()
+        self._wire = Wire(self._clock, address)
+        channel = site.buildProtocol(address)
+        self.accepted = channel is not None
+        if channel is not None:
+            self.channel: LimitedChannel = channel
+            self._wire.protocol = channel
+            channel.makeConnection(self._wire)
+
+    def _settle(self) -> None:
+        """Let happen what happens at once."""
+        self._clock.advance(0)
+        while self._reads and self._wire.buffer:
+            self._received += self._wire.take(len(self._wire.buffer))
+            self._clock.advance(0)
+
+    def send(self, *pieces: bytes) -> "Peer":
+        """Send ``pieces``, one after the other."""
+        for piece in pieces:
+            self._wire.arrive(piece)
+            self._settle()
+        return self
+
+    def read(self, count: int | None = None) -> bytes:
+        """Read ``count`` bytes of what waits, or all of it, and return them."""
+        self._clock.advance(0)
+        data = self._wire.take(len(self._wire.buffer) if count is None else count)
+        self._received += data
+        self._clock.advance(0)
+        return data
+
+    def leave(self) -> None:
+        """Cut the connection."""
+        self._wire.lose(ConnectionLost(), "lost")
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes wait to be read."""
+        return len(self._wire.buffer)
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes were sent that the server does not take."""
+        self._settle()
+        return self._wire.undelivered
+
+    @property
+    def received(self) -> bytes:
+        """All that was read so far."""
+        self._settle()
+        return bytes(self._received)
+
+    @property
+    def end(self) -> str | None:
+        """How the connection ended: ``done``, ``aborted`` or ``lost``; ``half`` if only the server's side did."""
+        self._settle()
+        return self._wire.lost or ("half" if self._wire.half_closed else None)
+
+    def answers(self, *methods: str) -> list[Answer]:
+        """Return all answers so far, to requests with ``methods`` (GET if not given)."""
+        return parse_answers(self.received, methods)
+
+    def answer(self, method: str = "GET") -> Answer:
+        """Return the only answer so far."""
+        (answer,) = self.answers(method)
+        return answer
+
+
+class NoHandlers:
+    """What tells of no handlers."""
+
+    def report(self) -> list[dict[str, Any]]:
+        return []
+
+
+def make_tree(clock: Clock) -> DataTree:
+    """Return an empty tree of the boot ``boot``, whose clocks start in the year 2001."""
+    return DataTree("boot", clock.seconds, lambda: 1_000_000_000.25 + clock.seconds())
+
+
+def make_site(
+    clock: Clock,
+    tree: DataTree | None = None,
+    *,
+    resource: Any = None,
+    limits: Limits | None = None,
+    hosts: Iterable[str] = (),
+) -> LimitedSite:
+    """Return a site as the daemon has it, on ``clock``."""
+    if resource is None:
+        resource = Api(tree or make_tree(clock), NoHandlers(), []).resource()
+    gate = Gate(HostAllowlist("machine", hosts))
+    return LimitedSite(resource, gate, limits or Config().limits, clock)  # type: ignore[arg-type]
+
+
+def request(
+    target: str | bytes, method: str = "GET", *headers: str, body: bytes = b"", host: str = "localhost"
+) -> bytes:
+    """Return a request as bytes."""
+    path = target.encode() if isinstance(target, str) else target
+    lines = [method.encode() + b" " + path + b" HTTP/1.1", b"Host: " + host.encode("latin-1")]
+    lines += [header.encode("latin-1") for header in headers]
+    if body:
+        lines.append(b"Content-Length: %d" % len(body))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body

@@ -1,0 +1,558 @@
+"""What README.md says is so: its app runs, its commands answer as it shows, its tables are those of the code.
+
+The unit and the init script that it points to are tried here, too.
+"""
+
+from __future__ import annotations
+
+import configparser
+import http.client
+import json
+import math
+import os
+import re
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemon import PATIENCE, TWISTD, Daemon, running_daemon
+
+from rpiserve import App
+from rpiserve.config import DEFAULT_HOST, OPTIONS, load
+from rpiserve.options import Options
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+UNIT = CHECKOUT / "examples" / "rpiserve.service"
+INIT = CHECKOUT / "examples" / "rpiserve.init"
+SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+def blocks(language: str) -> list[str]:
+    """Return the README's code blocks in ``language``."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def block_with(language: str, text: str) -> str:
+    """Return the one code block in ``language`` that holds ``text``."""
+    [block] = [block for block in blocks(language) if text in block]
+    return block
+
+
+def table(header: str) -> list[list[str]]:
+    """Return the rows of the README's table whose first row begins with ``header``."""
+    lines = iter(README.splitlines())
+    for line in lines:
+        if line.startswith(f"| {header} |"):
+            break
+    next(lines)
+    rows = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split(" | ")])
+    assert rows, f"no table with {header!r} at its head"
+    return rows
+
+
+APP = block_with("python", "# app.py")
+
+
+def get(daemon: Daemon, target: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], str]:
+    """Request ``target`` and return the status, the headers and the body of the answer."""
+    return request(daemon.host, daemon.port, target, headers)
+
+
+def request(
+    host: str, port: int, target: str, headers: dict[str, str] | None = None
+) -> tuple[int, dict[str, str], str]:
+    """Do the same at an address."""
+    connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
+    try:
+        connection.request("GET", target, headers=headers or {})
+        reply = connection.getresponse()
+        return reply.status, dict(reply.getheaders()), reply.read().decode()
+    finally:
+        connection.close()
+
+
+def wait_until_read(daemon: Daemon) -> None:
+    """Wait until each handler has run well once."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        handlers = json.loads(get(daemon, "/sensors")[2])
+        if all(handler["state"] == "ok" for handler in handlers):
+            return
+    raise AssertionError(f"not read in time: {handlers}")
+
+
+def shape(value: Any) -> Any:
+    """Return ``value`` with what differs from run to run, its numbers and times, made the same."""
+    match value:
+        case dict():
+            return {key: shape(item) for key, item in sorted(value.items())}
+        case list():
+            return [shape(item) for item in value]
+        case float() if math.isfinite(value):
+            return 0.5
+        case str() if TIME.fullmatch(value):
+            return "a time"
+    return value
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """The README's app, running."""
+    with running_daemon(tmp_path_factory.mktemp("readme"), APP) as daemon:
+        wait_until_read(daemon)
+        yield daemon
+
+
+def curl_examples() -> list[tuple[str, str]]:
+    """Return each curl command of the README with the answer that it shows."""
+    lines = "".join(blocks("console")).splitlines()
+    return [(command.removeprefix("$ "), answer) for command, answer in zip(lines[::2], lines[1::2], strict=True)]
+
+
+class TestApp:
+    def test_it_is_short(self) -> None:
+        """The first app has at most 20 lines with something on them, so that it can be typed in."""
+        assert len([line for line in APP.splitlines() if line.strip()]) <= 20
+
+    @pytest.mark.parametrize(("command", "shown"), curl_examples())
+    def test_curl(self, daemon: Daemon, command: str, shown: str) -> None:
+        """Each request with curl gets the answer that the README shows, but for the numbers and times in it."""
+        [curl, url] = shlex.split(command)
+        assert curl == "curl"
+        target = url.removeprefix("http://localhost:8080")
+        status, _, body = get(daemon, target)
+        assert shape(json.loads(body)) == shape(json.loads(shown))
+        expected = json.loads(shown)
+        assert status == (expected.get("status", 200) if isinstance(expected, dict) and "title" in expected else 200)
+
+    def test_background_function(self, daemon: Daemon) -> None:
+        """What the background function prints is in the log."""
+        daemon.wait_for(r"now: \{")
+
+    def test_entity_tag(self, daemon: Daemon) -> None:
+        """An ETag of /data, sent back in If-None-Match, makes the answer a 304 without a body."""
+        headers = get(daemon, "/data/cpu/load")[1]
+        current = {"If-None-Match": headers["ETag"]}
+        status, _, body = get(daemon, "/data/cpu/load", current)
+        if status == 200:  # the load has changed in between; once more, then, as it is read each 5 s only
+            headers = get(daemon, "/data/cpu/load")[1]
+            status, _, body = get(daemon, "/data/cpu/load", {"If-None-Match": headers["ETag"]})
+        assert (status, body) == (304, "")
+        assert "ETag" not in get(daemon, "/data/cpu/load?meta=1")[1]
+
+    def test_fields_of_sensors(self, daemon: Daemon) -> None:
+        """The table names exactly the fields that /sensors has."""
+        [row] = [row for row in table("Request") if "/sensors" in row[0]]
+        for handler in json.loads(get(daemon, "/sensors")[2]):
+            assert re.findall(r"`(\w+)`", row[1]) == list(handler)
+
+    @pytest.mark.parametrize("row", table("Request"), ids=lambda row: row[0])
+    def test_paths(self, daemon: Daemon, row: list[str]) -> None:
+        """Each path in the table of requests is answered with 200."""
+        for target in re.findall(r"`GET (\S+)`", row[0]):
+            assert get(daemon, target)[0] == 200
+
+    def test_fetch(self, daemon: Daemon) -> None:
+        """The path that the browser example fetches is JSON, and no CORS header lets other origins read it."""
+        [url] = re.findall(r'fetch\("(.+?)"\)', block_with("js", "fetch"))
+        status, headers, body = get(daemon, url.removeprefix("http://localhost:8080"), {"Origin": "http://evil.test"})
+        assert (status, headers["Content-Type"]) == (200, "application/json")
+        assert math.isfinite(json.loads(body))
+        assert not [name for name in headers if name.lower().startswith("access-control-")]
+
+    def test_treq_client(self, daemon: Daemon, tmp_path: Path) -> None:
+        """The Twisted client prints the reading."""
+        source = block_with("python", "react(main)").replace("http://localhost:8080", daemon.url)
+        assert daemon.url in source
+        (tmp_path / "client.py").write_text(source, encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "client.py"], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert math.isfinite(float(done.stdout))
+
+    def test_run(self, tmp_path: Path) -> None:
+        """With the two lines for app.run at its end, the module serves when Python runs it."""
+        run = block_with("python", "__main__").replace("8080", "0")
+        (tmp_path / "app.py").write_text(APP + run, encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, "-u", "app.py"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        daemon = Daemon(process)
+        try:
+            address = daemon.wait_for(r"serving on http://([\d.]+):(\d+)")
+            daemon.host, daemon.port = address[1], int(address[2])
+            assert get(daemon, "/health")[0] == 200
+        finally:
+            daemon.stop(signal.SIGINT)
+        assert "Traceback" not in daemon.log()
+
+
+@contextmanager
+def inverter() -> Iterator[str]:
+    """A thing on the network that tells its power; gives its URL."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"watts": 4200}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class TestSnippets:
+    def test_async_sensor(self, tmp_path: Path) -> None:
+        """The async sensor reads another machine with treq, and its value has the unit."""
+        with inverter() as url:
+            snippet = block_with("python", "async def power").replace("http://192.168.1.20", url)
+            with running_daemon(tmp_path, "from rpiserve import App\napp = App('x')\n" + snippet) as daemon:
+                wait_until_read(daemon)
+                value = json.loads(get(daemon, "/data/inverter/power?meta=1")[2])
+        assert (value["value"], value["unit"], value["state"]) == (4200, "W", "ok")
+
+    def test_dict_and_bus(self, tmp_path: Path) -> None:
+        """A sensor that returns a dict becomes a part of the tree, each value with its unit; /sensors names the bus."""
+        source = "from rpiserve import App\napp = App('x')\n" + block_with("python", "i2c-1")
+        with running_daemon(tmp_path, source) as daemon:
+            wait_until_read(daemon)
+            values = json.loads(get(daemon, "/data/meter?meta=1")[2])
+            [handler] = json.loads(get(daemon, "/sensors")[2])
+        assert {key: (value["value"], value["unit"]) for key, value in values.items()} == {
+            "voltage": (230.1, "V"),
+            "current": (0.42, "A"),
+        }
+        assert handler["bus"] == "i2c-1"
+
+    def test_data_tree(self) -> None:
+        """The lines about the data tree do what is said beside them."""
+        app = App("x")
+        exec(block_with("python", "app.data.at"), {"app": app})
+        assert app.data.snapshot() == {"tank": {"level": 71.9}, "door": "shut", "lamp": {"on": True}}
+
+    def test_ready_made_readings(self) -> None:
+        """The lines about ready-made readings declare three sensors, and the names in the text are there."""
+        app = App("x")
+        names: dict[str, Any] = {"app": app}
+        exec(block_with("python", "one_wire.read"), names)
+        assert [polled.function.name for polled in app.polled] == ["memory", "disk", "cellar"]
+        for module in ("host", "one_wire"):
+            [sentence] = re.findall(rf"`rpiserve\.sensors\.{module}` [^.]*\.", README)
+            for name in re.findall(r"`(\w+)(?:\(\))?`", sentence):
+                assert callable(getattr(names[module], name))
+
+    def test_make_targets(self) -> None:
+        """Each target of make that the README names is in the Makefile, with a line of help."""
+        makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
+        targets = set(re.findall(r"^(?:`|.*`)?make (\w+)", README, re.MULTILINE))
+        assert {"run", "test"} <= targets
+        for target in targets:
+            assert re.search(rf"^{target}:.*## \w", makefile, re.MULTILINE), target
+
+    def test_files_exist(self) -> None:
+        """Each file or folder of the checkout that the README names is there."""
+        named = set(re.findall(r"`((?:docs|examples)/[\w./-]*|[A-Z]+(?:\.md)?)`", README)) - {"GET", "HEAD", "UUID"}
+        assert {"docs/architecture.md", "examples/", "LICENSE"} <= named
+        for name in named:
+            assert (CHECKOUT / name).exists(), name
+
+
+class TestOptions:
+    def test_table(self) -> None:
+        """The table has each option once, with its default."""
+        rows = {
+            re.findall(r"--([\w-]+)", option)[0].replace("-", "_"): default for option, default, _ in table("Option")
+        }
+        assert rows.keys() == {*OPTIONS, "config"}
+        words = {False: "off", (): "none", None: DEFAULT_HOST}
+        for name, field in OPTIONS.items():
+            default = words.get(field.default, field.default)
+            shown = rows[name].strip("`").removesuffix(" bytes")
+            assert shown == (f"{default:g} s" if isinstance(default, float) else str(default)), name
+
+    def test_short_forms(self) -> None:
+        """The short forms in the table are those of the command line."""
+        rows = dict(re.findall(r"^\| `--([\w-]+)`, `-(\w)`", README, re.MULTILINE))
+        assert rows == {row[0]: row[1] for row in Options.optParameters if row[1]}
+
+    def test_toml(self, tmp_path: Path) -> None:
+        """The example of a TOML file is taken, and the environment wins over it."""
+        file = tmp_path / "rpiserve.toml"
+        file.write_text(block_with("toml", "port"), encoding="utf-8")
+        config = load({"config": str(file)}, {"RPISERVE_STOP_TIMEOUT": "7"})
+        assert (config.port, config.allowed_host, config.stop_timeout) == (8081, ("pi.example.org", "pi"), 7)
+
+    def test_environment(self) -> None:
+        """The variable in the text is an option."""
+        [(name, value)] = set(re.findall(r"(RPISERVE_PORT)=(\d+)", README))
+        assert load({}, {name: value}).port == 8081
+
+    @pytest.mark.parametrize("text", ["README.md", "examples/rpiserve.service", "examples/host_monitor.py"])
+    def test_command_lines(self, text: str) -> None:
+        """Each command line with ``twistd … rpiserve …`` is one that rpiserve takes."""
+        lines = re.findall(r"twistd\b.* rpiserve( --.*)$", (CHECKOUT / text).read_text(encoding="utf-8"), re.MULTILINE)
+        assert lines
+        for line in lines:
+            assert Options.parse(shlex.split(line), {}, {}).port == 8080
+
+
+def _no_module(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    (folder / "app.py").unlink()
+    return [], {}
+
+
+def _missing_import(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    (folder / "app.py").write_text("\n\nimport smbus2\n", encoding="utf-8")
+    return [], {}
+
+
+def _taken_port(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    return ["--port", str(port)], {}
+
+
+def _open_port(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    return ["--port", "0", "--host", "0.0.0.0"], {}
+
+
+def _unknown_variable(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    return [], {"RPISERVE_PROT": "8080"}
+
+
+TROUBLES = [_no_module, _missing_import, _taken_port, _open_port, _unknown_variable]
+
+
+class TestTroubleshooting:
+    @pytest.mark.parametrize(
+        ("row", "cause"), list(zip(table("It says"), TROUBLES, strict=True)), ids=lambda value: str(value)[:24]
+    )
+    def test_start_error(self, row: list[str], cause: Callable[..., Any], daemon: Daemon, tmp_path: Path) -> None:
+        """Each error in the table is all that rpiserve says on standard error in that case, and the start fails."""
+        (tmp_path / "app.py").write_text(APP, encoding="utf-8")
+        options, variables = cause(tmp_path, daemon.port)
+        done = subprocess.run(
+            [TWISTD, "-n", "--pidfile=", "rpiserve", "--module", "app", *options],
+            cwd=tmp_path,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        said = done.stderr.replace(str(tmp_path), "/home/pi/greenhouse")
+        said = re.sub(r"(?<=127\.0\.0\.1 port |http://0\.0\.0\.0:)\d+", "8080", said)
+        assert done.returncode == 1
+        assert said == f"rpiserve: {row[0].strip('`')}\n"
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait until the process has ended, which need not be a child of this one."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        assert select.select([descriptor], [], [], PATIENCE)[0], f"the process {pid} does not end"
+    finally:
+        os.close(descriptor)
+
+
+def lives(pid: int) -> bool:
+    """Tell whether the process runs. One that has ended, but whose parent does not know yet, has no command."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
+
+
+def test_daemon_mode(tmp_path: Path) -> None:
+    """Without -n, twistd serves in the background, and the kill command beside it ends it."""
+    (tmp_path / "app.py").write_text(APP, encoding="utf-8")
+    change, start, stop = block_with("sh", "greenhouse.pid").splitlines()
+    assert change == "cd ~/greenhouse"
+    start = start.replace(".venv/bin/twistd", str(TWISTD)).replace("8080", "0")
+    subprocess.run(start, shell=True, cwd=tmp_path, timeout=PATIENCE, check=True)
+    pid = int((tmp_path / "greenhouse.pid").read_text())
+    try:
+        assert "serving on http://127.0.0.1:" in (tmp_path / "greenhouse.log").read_text(encoding="utf-8")
+    finally:
+        subprocess.run(stop, shell=True, cwd=tmp_path, timeout=PATIENCE, check=True)
+    wait_for_end(pid)
+    assert not (tmp_path / "greenhouse.pid").exists()
+
+
+class TestInitScript:
+    """``examples/rpiserve.init`` with its paths moved to a folder of the test's."""
+
+    @pytest.fixture
+    def control(self, tmp_path: Path) -> Iterator[Callable[[str], tuple[int, str]]]:
+        """Return a function that calls the script with an action and returns its status and what it printed."""
+        settings = {
+            "APP_DIR": tmp_path,
+            "TWISTD": TWISTD,
+            "RUN_AS": subprocess.check_output(["id", "-un"], text=True).strip(),
+            "PIDFILE": tmp_path / "run" / "rpiserve.pid",
+            "LOG_TO": f"--logfile={tmp_path / 'log'}",
+            "RPISERVE_PORT": 0,
+        }
+        (tmp_path / "app.py").write_text(APP, encoding="utf-8")
+        lines = [f"{name}={shlex.quote(str(value))}\n" for name, value in settings.items()]
+        (tmp_path / "defaults").write_text("".join(lines), encoding="utf-8")
+
+        def call(action: str) -> tuple[int, str]:
+            done = subprocess.run(
+                [INIT, action],
+                env={**os.environ, "DEFAULTS": str(tmp_path / "defaults")},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+            return done.returncode, done.stdout
+
+        yield call
+        call("stop")
+
+    @pytest.mark.parametrize("shell", SHELLS)
+    def test_syntax(self, shell: str) -> None:
+        """Each shell that is here takes its syntax."""
+        subprocess.run([shell, "-n", INIT], timeout=PATIENCE, check=True)
+
+    def test_header(self) -> None:
+        """It has the LSB header with what insserv asks for, and may be executed."""
+        text = INIT.read_text(encoding="utf-8")
+        [header] = re.findall(r"^### BEGIN INIT INFO\n(.*?)^### END INIT INFO$", text, re.MULTILINE | re.DOTALL)
+        fields = dict(re.findall(r"^# ([\w-]+): +(\S.*)$", header, re.MULTILINE))
+        assert fields["Provides"] == "rpiserve"
+        wanted = {"Required-Start", "Required-Stop", "Default-Start", "Default-Stop", "Short-Description"}
+        assert wanted <= fields.keys()
+        assert os.access(INIT, os.X_OK)
+
+    def test_cycle(self, tmp_path: Path, control: Callable[[str], tuple[int, str]]) -> None:
+        """It starts the daemon, tells that it runs, does not start a second one, and stops it; LSB's exit codes."""
+        assert control("status") == (3, "rpiserve does not run\n")
+        assert control("start") == (0, "rpiserve has started\n")
+        pid = int((tmp_path / "run" / "rpiserve.pid").read_text())
+        [port] = re.findall(r"serving on http://127.0.0.1:(\d+)", (tmp_path / "log").read_text(encoding="utf-8"))
+        assert request("127.0.0.1", int(port), "/health")[0] == 200
+        assert control("status") == (0, f"rpiserve runs (process {pid})\n")
+        assert control("start") == (0, f"rpiserve runs already (process {pid})\n")
+        assert control("stop") == (0, "rpiserve has stopped\n")
+        assert not lives(pid)
+        assert control("stop") == (0, "rpiserve does not run\n")
+
+    def test_restart(self, tmp_path: Path, control: Callable[[str], tuple[int, str]]) -> None:
+        """A restart brings another process, also if none ran before."""
+        assert control("restart")[0] == 0
+        first = (tmp_path / "run" / "rpiserve.pid").read_text()
+        assert control("restart")[0] == 0
+        assert (tmp_path / "run" / "rpiserve.pid").read_text() != first
+        assert not lives(int(first))
+
+    def test_foreign_process(self, tmp_path: Path, control: Callable[[str], tuple[int, str]]) -> None:
+        """A process that has the number in a file left behind is neither taken for the daemon nor killed."""
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "rpiserve.pid").write_text(str(os.getpid()))
+        status, text = control("status")
+        assert (status, "has left" in text) == (1, True)
+        assert control("stop") == (0, "rpiserve does not run\n")
+
+    def test_failed_start(self, tmp_path: Path, control: Callable[[str], tuple[int, str]]) -> None:
+        """A start that fails says why, and the script fails with it."""
+        with (tmp_path / "defaults").open("a", encoding="utf-8") as file:
+            file.write("RPISERVE_MODULE=nowhere\n")
+        status, text = control("start")
+        assert (status, "rpiserve: there is no module nowhere" in text) == (1, True)
+        assert control("status")[0] == 3
+
+    def test_unknown_action(self, control: Callable[[str], tuple[int, str]]) -> None:
+        """Anything else is answered with what there is."""
+        status, text = control("dance")
+        assert (status, text.startswith("Usage: ")) == (2, True)
+
+
+class Unit(configparser.RawConfigParser):
+    """A systemd unit, in which no option stands twice."""
+
+    def __init__(self) -> None:
+        super().__init__(delimiters=("=",), comment_prefixes=("#", ";"), interpolation=None)
+        self.read(UNIT, encoding="utf-8")
+
+    def optionxform(self, optionstr: str) -> str:
+        """Keep the case."""
+        return optionstr
+
+
+class TestUnit:
+    """``examples/rpiserve.service``."""
+
+    def test_hardening(self) -> None:
+        """It runs as a user of its own, who may change nothing but one folder, and gains no rights."""
+        service = Unit()["Service"]
+        assert service["ProtectSystem"] == "strict"
+        assert service["CapabilityBoundingSet"] == ""
+        for switch in ("DynamicUser", "ProtectHome", "PrivateTmp", "PrivateDevices", "NoNewPrivileges"):
+            assert service[switch] == "yes"
+
+    def test_stop(self) -> None:
+        """systemd waits longer than the daemon takes to end by itself, and starts it again if it ends."""
+        service = Unit()["Service"]
+        assert float(service["TimeoutStopSec"]) > OPTIONS["stop_timeout"].default
+        assert service["Restart"] == "always"
+
+    def test_command(self, tmp_path: Path) -> None:
+        """Its command serves the app that lies in its working directory."""
+        service = Unit()["Service"]
+        command = shlex.split(service["ExecStart"])
+        assert command[0] == f"{service['WorkingDirectory']}/.venv/bin/twistd"
+        command = [str(TWISTD), *command[1:], "--port", "0"]
+        (tmp_path / "app.py").write_text(APP, encoding="utf-8")
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        daemon = Daemon(process)
+        try:
+            daemon.wait_for("serving on http://127.0.0.1:")
+        finally:
+            daemon.stop()
+        assert "Traceback" not in daemon.log()
+        assert not (tmp_path / "twistd.pid").exists()
+
+    def test_systemd_takes_it(self, tmp_path: Path) -> None:
+        """systemd has nothing to say about it, where there is one to ask; elsewhere each line is at least an option."""
+        text = UNIT.read_text(encoding="utf-8")
+        if analyze := shutil.which("systemd-analyze"):
+            copy = tmp_path / UNIT.name
+            copy.write_text(text.replace("/opt/rpiserve/.venv/bin/twistd", str(TWISTD)), encoding="utf-8")
+            done = subprocess.run(
+                [analyze, "verify", copy], capture_output=True, text=True, timeout=PATIENCE, check=False
+            )
+            assert (done.returncode, done.stdout + done.stderr) == (0, "")
+        assert Unit().sections() == ["Unit", "Service", "Install"]
+        for line in text.splitlines():
+            assert re.fullmatch(r"|#.*|\[\w+\]|[A-Z]\w*=.*", line), line

@@ -1,0 +1,305 @@
+"""The wiring of the daemon: what starts, in what order all of it stops, and that nothing can hold that up."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from fake_pool import FakePool
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.logger import LogEvent, capturedLogs
+
+from rpiserve import App, Handler
+from rpiserve.config import Config
+from rpiserve.errors import StartError
+from rpiserve.service import Daemon
+from rpiserve.threads import ThreadPool
+from rpiserve.web.site import LimitedSite
+
+
+class Reactor(MemoryReactorClock):
+    """A reactor in memory, whose other threads reach it at once, and which listens where it is told to."""
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        listening = super().listenTCP(port, factory, backlog, interface)
+        listening.getHost = lambda: IPv4Address("TCP", interface, port)
+        return listening
+
+    def callFromThread(self, function: Callable[..., object], *arguments: Any) -> None:
+        function(*arguments)
+
+
+class Connection(StringTransport):
+    """A connection in memory that can be cut."""
+
+    aborted = False
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+
+class Running:
+    """A daemon in memory, started.
+
+    Attributes:
+        stops: how often it said that a stop has begun.
+        pool: its worker threads, which do what the test lets them do.
+    """
+
+    def __init__(self, app: App, start: bool = True, **options: Any) -> None:
+        self.reactor = Reactor()
+        self.stops = 0
+        config = Config(**{"port": 0, "stop_timeout": 10, **options})
+        self.daemon = Daemon(app, app.tree, config, self.reactor, self._stopping)
+        self.limit = cast(Any, self.daemon.invoker.pool)._limit
+        self.pool = FakePool()
+        self.daemon.invoker.pool = cast(ThreadPool, self.pool)
+        self._stopped: Deferred[None] | None = None
+        if start:
+            self.daemon.privilegedStartService()
+            self.daemon.startService()
+
+    def _stopping(self) -> None:
+        self.stops += 1
+
+    def stop(self) -> None:
+        """Begin to stop."""
+        self._stopped = self.daemon.stopService()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it has stopped."""
+        return self._stopped is not None and self._stopped.called
+
+    @property
+    def site(self) -> LimitedSite:
+        """What answers HTTP requests."""
+        return cast(LimitedSite, self.reactor.tcpServers[0][1])
+
+    def connect(self, request: bytes = b"") -> Connection:
+        """Connect to it and send ``request``."""
+        transport = Connection(
+            hostAddress=IPv4Address("TCP", "127.0.0.1", 80), peerAddress=IPv4Address("TCP", "127.0.0.1", 5)
+        )
+        channel = self.site.buildProtocol(transport.getPeer())
+        assert channel is not None
+        channel.makeConnection(transport)
+        if request:
+            channel.dataReceived(request)
+        return transport
+
+
+@pytest.fixture
+def app() -> App:
+    """An app that declares nothing yet."""
+    return App("test")
+
+
+def test_listens_before_it_starts(app: App) -> None:
+    """It listens, while it may still bind a low port, before anything of the app's runs."""
+    ran: list[str] = []
+    app.every(1, lambda: ran.append("handler"), reactor=True)
+    app.on_start(reactor=True)(lambda: ran.append("on_start"))
+    running = Running(app, start=False)
+    running.daemon.privilegedStartService()
+    assert (len(running.reactor.tcpServers), ran) == (1, [])
+    running.daemon.startService()
+    assert ran == ["on_start", "handler"]
+    running.stop()
+    assert running.stopped
+
+
+def test_where_it_listens(app: App) -> None:
+    """Port and host are those of the options; without a host it is this machine alone."""
+    for options, where in (({"port": 81}, (81, "127.0.0.1")), ({"port": 82, "host": "127.0.0.2"}, (82, "127.0.0.2"))):
+        port, _, _, interface = Running(app, **options).reactor.tcpServers[0]
+        assert (port, interface) == where
+
+
+def test_offline(app: App) -> None:
+    """Without a port nothing listens, and all else runs and stops."""
+    ran: list[str] = []
+    app.every(1, lambda: ran.append("handler"), reactor=True)
+    app.on_stop(reactor=True)(lambda: ran.append("on_stop"))
+    running = Running(app, port=None)
+    running.stop()
+    assert running.reactor.tcpServers == []
+    assert (running.stopped, ran) == (True, ["handler", "on_stop"])
+
+
+def test_not_open_beyond_this_machine(app: App) -> None:
+    """An address that other machines can reach is refused, unless it is meant."""
+    with pytest.raises(StartError, match=r"can be reached from other machines.*--open if you mean it"):
+        Running(app, host="0.0.0.0")
+    Running(app, host="0.0.0.0", open=True)
+
+
+def test_a_port_that_one_may_not_have(app: App) -> None:
+    """A low port for which the process lacks the right is an error that names it and says so."""
+    running = Running(app, start=False, port=80)
+
+    def refuse(port: int, factory: object, backlog: int, interface: str) -> None:
+        raise CannotListenError(interface, port, PermissionError(13, "Permission denied"))
+
+    running.reactor.listenTCP = refuse
+    with pytest.raises(StartError, match=r"^cannot listen on 127\.0\.0\.1 port 80: Permission denied$"):
+        running.daemon.privilegedStartService()
+
+
+def test_wrong_endpoint(app: App) -> None:
+    """A description that is no endpoint is refused when the daemon is made."""
+    with pytest.raises(StartError, match="this is no endpoint"):
+        Running(app, port="nonsense:80")
+
+
+def test_threads_for_all(app: App) -> None:
+    """There may be a thread for each function that needs one, so that no handler ever waits for another's.
+
+    Among them is the `prepare` of a handler whose `invoke` needs none: it would wait for ever.
+    """
+
+    class Asynchronous(Handler):
+        async def invoke(self) -> None:
+            pass
+
+    assert Running(app, start=False).limit == 0
+    app.every(1, Asynchronous())
+    assert Running(app, start=False).limit == 1
+    app.sensor("a")(lambda: 1)
+    app.thread("b")(lambda running: None)
+    app.on_start()(lambda: None)
+    app.on_stop()(lambda: None)
+    app.every(1, lambda: None, reactor=True)
+    assert Running(app, start=False).limit == 5
+
+
+def test_the_order_of_stopping(app: App) -> None:
+    """First the handlers end, then ``on_stop`` runs, one function after the other, and then the daemon has stopped."""
+    ran: list[str] = []
+    app.every(5, lambda: ran.append("handler"))
+    app.on_stop()(lambda: ran.append("first"))
+    app.on_stop()(lambda: ran.append("second"))
+    running = Running(app)
+    running.stop()
+    assert (running.stops, len(running.pool.jobs)) == (1, 1)
+    assert running.daemon.still_running() == [app.polled[0].function.name]
+    for end in (["handler"], ["handler", "first"], ["handler", "first", "second"]):
+        assert not running.stopped
+        running.pool.end()
+        assert ran == end
+    assert running.stopped
+    assert running.daemon.still_running() == []
+    running.reactor.advance(100)
+    assert ran == ["handler", "first", "second"]
+
+
+def test_a_hanging_handler_has_its_share_of_the_time(app: App) -> None:
+    """A handler that hangs is named in the log after a part of the time, and the stop goes on without it."""
+    ran: list[str] = []
+    app.sensor("garden/pump", every=60)(lambda: 1)
+    app.on_stop(reactor=True)(lambda: ran.append("on_stop"))
+    running = Running(app)
+    with capturedLogs() as logs:
+        running.stop()
+        running.reactor.advance(3.9)
+        assert ran == []
+        running.reactor.advance(0.2)
+    assert (ran, running.stopped) == (["on_stop"], True)
+    assert [(event["seconds"], event["running"]) for event in logs if "running" in event] == [(4.0, "garden/pump")]
+
+
+def test_a_hanging_on_stop_has_its_share_of_the_time(app: App, logged_failures: list[LogEvent]) -> None:
+    """An ``on_stop`` that hangs is left behind after a part of the time; the next one is still tried."""
+    app.on_stop()(lambda: None)
+    app.on_stop()(lambda: None)
+    running = Running(app)
+    running.stop()
+    running.reactor.advance(3.9)
+    assert not running.stopped
+    running.reactor.advance(0.2)
+    assert running.stopped
+    assert len(logged_failures) == 2
+    logged_failures.clear()
+
+
+def test_an_on_stop_that_raises(app: App, logged_failures: list[LogEvent]) -> None:
+    """An ``on_stop`` that raises is logged by name; the next one runs."""
+    ran: list[str] = []
+
+    @app.on_stop(reactor=True)
+    def bad() -> None:
+        raise ZeroDivisionError
+
+    app.on_stop(reactor=True)(lambda: ran.append("next"))
+    running = Running(app)
+    running.stop()
+    assert (ran, running.stopped) == (["next"], True)
+    [event] = logged_failures
+    assert "bad" in event["name"]
+    logged_failures.clear()
+
+
+def test_on_start_in_order(app: App) -> None:
+    """The ``on_start`` functions run one after the other, while `/ready` names those that have not ended."""
+    app.on_start()(lambda: None)
+    app.on_start()(lambda: None)
+    running = Running(app)
+    hooks = running.daemon._start_hooks
+    for left in (2, 1):
+        assert (len(running.pool.jobs), len(hooks.reasons())) == (1, left)
+        assert hooks.reasons()[0].endswith("has not ended yet")
+        running.pool.end()
+    assert hooks.reasons() == []
+    running.stop()
+
+
+def test_an_on_start_that_raises(app: App, logged_failures: list[LogEvent]) -> None:
+    """An ``on_start`` that raises is logged and shown by `/ready`; the daemon runs on, and the next one runs."""
+    ran: list[str] = []
+
+    @app.on_start(reactor=True)
+    def bad() -> None:
+        raise ZeroDivisionError
+
+    app.on_start(reactor=True)(lambda: ran.append("next"))
+    running = Running(app)
+    assert ran == ["next"]
+    [reason] = running.daemon._start_hooks.reasons()
+    assert "bad failed: ZeroDivisionError (incident " in reason
+    logged_failures.clear()
+    running.stop()
+
+
+def test_an_on_start_that_hangs_does_not_hold_up_the_stop(app: App) -> None:
+    """An ``on_start`` that is still under way neither keeps the handlers from running nor the daemon from stopping."""
+    ran: list[str] = []
+    app.on_start()(lambda: None)
+    app.every(1, lambda: ran.append("handler"), reactor=True)
+    running = Running(app)
+    assert ran == ["handler"]
+    running.stop()
+    assert running.stopped
+    assert running.daemon.still_running() == [app.start_hooks[0].name]
+
+
+def test_idle_connections_are_closed(app: App) -> None:
+    """A connection that waits for a request is closed at once, and does not hold up the stop."""
+    running = Running(app)
+    transport = running.connect()
+    running.stop()
+    assert transport.disconnecting
+
+
+def test_connections_are_cut_in_the_end(app: App) -> None:
+    """A connection that does not end is cut when its share of the time is over, and named in the log."""
+    running = Running(app)
+    transport = running.connect()
+    with capturedLogs() as logs:
+        running.stop()
+        running.reactor.advance(3.9)
+        assert not transport.aborted
+        running.reactor.advance(0.2)
+    assert (transport.aborted, running.stopped) == (True, True)
+    assert [event["running"] for event in logs if "running" in event] == ["connections"]
