@@ -47,10 +47,11 @@ check: $(DEV) ## lint, formatting, types, layering
 	$(BIN)/lint-imports
 
 bench: $(DEV) ## the benchmarks
-	$(BIN)/python benchmarks/stall.py
+	$(BIN)/python -m benchmarks.stall
+	$(BIN)/python -m benchmarks.http
 
 clean: ## remove all that was made here, .venv included
-	rm -rf $(VENV) build dist *.egg-info htmlcov .coverage .coverage.*
+	rm -rf $(VENV) .bench build dist *.egg-info htmlcov .coverage .coverage.*
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache _trial_temp*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -62,10 +62,14 @@ setup(
     python_requires=">=3.11",
     install_requires=[
         "attrs>=23.2",
+        "cronsim>=2.6",
         "klein>=24.8",
         "msgspec>=0.19",
         "psutil>=5.9.4",
         "twisted[tls]>=24.10",
+        "tzdata",  # where the system has no time zones of its own
+        "tzlocal>=5",
+        "werkzeug>=3",
     ],
     extras_require={
         "dev": [

@@ -2,7 +2,7 @@
 
     twistd -n rpiserve --port 8080 --module host_monitor
 
-There is nothing to configure, and no Raspberry Pi needed. Then open http://localhost:8080/.
+There is nothing to configure, and no Raspberry Pi needed. Then open http://localhost:8080/data.
 """
 
 from rpiserve import App

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from rpiserve.data import DataTree
-from rpiserve.errors import DeclarationError
+from rpiserve.errors import ConfigError, DeclarationError
 from rpiserve.registry import Registry
 from rpiserve.views import DataView
 
@@ -27,7 +27,7 @@ class App(Registry):
 
     Args:
         name: the service's name: letters, digits, ``_``, ``.`` and ``-``, at most 64.
-        max_workers: how many of its messages may be worked on at the same time.
+        max_workers: how many calls of its concurrent commands may run at the same time.
 
     Raises:
         DeclarationError: an argument is wrong.
@@ -60,6 +60,8 @@ class App(Registry):
             raise DeclarationError(
                 "run() is called when the module is imported: put it under if __name__ == '__main__'"
             )
+        if "module" in options:
+            raise ConfigError("app.run() runs this app: it takes no module")
         # Not at the top: these install a reactor, which importing rpiserve must not do.
         from twisted.internet import reactor
 
@@ -70,4 +72,4 @@ class App(Registry):
         config = Options.parse(argv, os.environ, options)
         if config.debug:
             sys.excepthook = sys.__excepthook__
-        run_foreground(make_daemon(self, self.tree, config, reactor), reactor)
+        run_foreground(make_daemon(self, self.tree, self.max_workers, config, reactor), reactor)

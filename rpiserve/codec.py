@@ -7,10 +7,12 @@ order of its members' JSON, so that equal sets look alike), a dataclass an objec
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import Enum
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +28,22 @@ _KNOWN = (
 )
 
 _LONGEST_NUMBER = 4300  # see sys.int_info.default_max_str_digits
+
+JSON_DEPTH = 32
+"""How many levels deep the JSON that clients send may nest."""
+
+# Possessive, and content with a string that never ends: no JSON makes it look at a byte twice.
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+
+def is_too_deep(json: bytes) -> bool:
+    """Tell whether ``json``, which need not be well-formed, nests deeper than `JSON_DEPTH` levels."""
+    if json.count(b"[") + json.count(b"{") <= JSON_DEPTH:
+        return False
+    brackets = _STRINGS.sub(b"", json).translate(None, _NO_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > JSON_DEPTH
 
 
 def encode(value: Any) -> bytes:

@@ -87,6 +87,8 @@ class Config:
     port: int | str | None = _option(8080, _port, "PORT", "a TCP port, an endpoint description, or none", "p")
     host: str | None = _option(None, _text, "ADDRESS", f"the address to listen on [{DEFAULT_HOST}]")
     open: bool = _option(False, _flag, "", "let anybody in who can reach the port, from other machines too")
+    www: str | None = _option(None, _text, "DIR", "a folder with pages of your own, to be served at /www/")
+    get_commands: bool = _option(False, _flag, "", "let GET run commands from other machines, too")
     allowed_host: tuple[str, ...] = _option((), _texts, "NAME", "a further host name to answer to; may be repeated")
     stop_timeout: float = _option(10.0, _seconds, "SECONDS", "seconds that a shutdown may take, all in all")
     max_body: int = _option(_LIMITS.body, _count, "BYTES", "the largest body of a request, in bytes")
@@ -134,7 +136,9 @@ def load(
     Raises:
         ConfigError: an option is unknown, its value cannot be one, or the file cannot be read; the text says where.
     """
-    variables = {name[len(PREFIX) :].lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
+    # An empty variable is none: files for init scripts are full of them.
+    ours = {name.removeprefix(PREFIX): value for name, value in environ.items() if name.startswith(PREFIX)}
+    variables = {name.lower(): value for name, value in ours.items() if value}
     given = dict(code or {})
     file = command_line.get("config") or variables.get("config") or given.get("config")
     layers = (
@@ -166,7 +170,9 @@ def _parse(name: str, value: object, describe: Callable[[str], str]) -> Any:
 
 def _read_toml(file: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(Path(file).read_text(encoding="utf-8"))
+        options = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+        # Many put the options into a table of our name: why not.
+        return options["rpiserve"] if isinstance(options.get("rpiserve"), dict) and len(options) == 1 else options
     except OSError as error:
         raise ConfigError(f"cannot read the configuration file {file}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

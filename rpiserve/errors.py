@@ -48,5 +48,21 @@ class ResourceHeld(SensorError):
     """A shared resource is held by a handler that hangs."""
 
 
+class UnknownCommand(RpiserveError):
+    """A command was called that there is not."""
+
+
+class HandlerFailed(RpiserveError):
+    """A handler raised. What it raised is in the log.
+
+    Attributes:
+        incident: the id under which it stands there.
+    """
+
+    def __init__(self, text: str, incident: str) -> None:
+        super().__init__(text)
+        self.incident = incident
+
+
 class Cancelled(RpiserveError):
     """A run was given up before it began, because the daemon stops."""

@@ -35,7 +35,7 @@ class UserFunction:
 
     @classmethod
     def declare(
-        cls, name: str, call: Callable[..., Any], *, reactor: bool = False, arguments: tuple[str, ...] = ()
+        cls, name: str, call: Callable[..., Any], *, reactor: bool = False, arguments: tuple[str, ...] | None = ()
     ) -> "UserFunction":
         """Check ``call`` and return it with its place: an ``async def`` runs on the reactor, a ``def`` in a thread.
 
@@ -43,7 +43,7 @@ class UserFunction:
             name: its name, for errors as well.
             call: the function.
             reactor: run it on the reactor even if it is a plain ``def`` (an ``inlineCallbacks`` function, say).
-            arguments: the names of the arguments that it will be given.
+            arguments: the names of the arguments that it will be given; None if that is not known here.
 
         Raises:
             DeclarationError: it cannot be called so, or it is a generator, which would run nothing when called.
@@ -57,15 +57,20 @@ class UserFunction:
             inner = type(inner).__call__
         if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
             raise DeclarationError(f"{name}: a function with 'yield' in it does not run when it is called; use return")
-        try:
-            inspect.signature(call).bind(*arguments)
-        except TypeError as error:
-            wanted = f"with the argument {', '.join(arguments)}" if arguments else "without arguments"
-            raise DeclarationError(f"{name}: rpiserve calls it {wanted}: {error}") from None
-        except ValueError:  # a function written in C may have no signature to check
-            pass
+        if arguments is not None:
+            _check_call(name, call, arguments)
         on_reactor = reactor or inspect.iscoroutinefunction(inner)
         return cls(name, call, Where.REACTOR if on_reactor else Where.THREAD)
+
+
+def _check_call(name: str, call: Callable[..., Any], arguments: tuple[str, ...]) -> None:
+    try:
+        inspect.signature(call).bind(*arguments)
+    except TypeError as error:
+        wanted = f"with the argument {', '.join(arguments)}" if arguments else "without arguments"
+        raise DeclarationError(f"{name}: rpiserve calls it {wanted}: {error}") from None
+    except ValueError:  # a function written in C may have no signature to check
+        pass
 
 
 class Handler:

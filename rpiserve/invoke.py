@@ -20,9 +20,10 @@ from typing import Any
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
+from rpiserve.codec import printable
 from rpiserve.errors import Cancelled, DeclarationError, HandlerTimeout, ResourceHeld, RpiserveError
 from rpiserve.handler import UserFunction, Where
 from rpiserve.threads import Job, ThreadPool
@@ -140,6 +141,12 @@ class Run:
         except RuntimeError:
             self._end(Failure())
 
+    def when_ended(self) -> Deferred[None]:
+        """Return a Deferred of its own that fires when `ended` does."""
+        waiting: Deferred[None] = Deferred()
+        self.ended.addCallback(waiting.callback)
+        return waiting
+
     def cancel(self) -> None:
         """Give the run up: if it has not begun it never will, else it is stuck until it ends."""
         if not self._has_result:
@@ -151,7 +158,7 @@ class Run:
 
     def _time_out(self) -> None:
         self._timer = None
-        self._give_up(Failure(HandlerTimeout(f"no end within {self._timeout:g} s")))
+        self._give_up(Failure(HandlerTimeout(f"no end within {self._timeout:.3g} s")))
 
     def _give_up(self, failure: Failure) -> None:
         if self.started is None:
@@ -224,6 +231,10 @@ class Invoker:
         self.pool = pool
         self.active: set[Run] = set()
 
+    def running(self) -> list[str]:
+        """Return the names of the functions that run. Safe to use from any thread."""
+        return [run.function.name for run in list(self.active)]
+
     def start(
         self,
         function: UserFunction,
@@ -250,6 +261,14 @@ class Invoker:
         else:
             resource.acquire(run)
         return run
+
+
+def log_incident(name: str, failure: Failure) -> str:
+    """Log that ``name`` has failed, with the traceback, and return the id under which it stands in the log."""
+    incident = uuid.uuid4().hex[:8]
+    text = "{name} failed, incident {incident}"
+    log.failure(text, failure, LogLevel.error, name=name, incident=incident)
+    return incident
 
 
 @attrs.define(eq=False)
@@ -282,12 +301,12 @@ class Trouble:
         self._kind = failure.type
         if isinstance(failure.value, RpiserveError):
             # Text that UTF-8 cannot express, of a file's name perhaps, would be refused wherever it is to be shown.
-            self.text = str(failure.value).encode(errors="backslashreplace").decode()
-            log.error("{name} failed ({count} in a row): {text}", name=self.name, count=self.count, text=self.text)
+            self.text = printable(str(failure.value))
+            row = f" ({self.count} in a row)" if self.count > 1 else ""
+            log.error("{name} failed{row}: {text}", name=self.name, row=row, text=self.text)
             return self.text
         if not repeated:
-            self._incident = uuid.uuid4().hex[:8]
-            log.failure("{name} failed, incident {incident}", failure, name=self.name, incident=self._incident)
+            self._incident = log_incident(self.name, failure)
         else:
             log.error(
                 "{name} failed again ({count} in a row) as in incident {incident}: {error}",

@@ -30,12 +30,17 @@ LINE_SECONDS = 0.1
 """How long the watchdog waits for its line to be written."""
 
 
-def make_daemon(registry: Registry, tree: DataTree, config: Config, reactor: Any) -> IService:
+LINE_SECONDS = 0.1
+"""How long the watchdog waits for its line to be written."""
+
+
+def make_daemon(registry: Registry, tree: DataTree, max_workers: int, config: Config, reactor: Any) -> IService:
     """Return the daemon, with the process made ready for it.
 
     Args:
         registry: what the app declares.
         tree: its data.
+        max_workers: how many of its concurrent commands may run at the same time.
         config: the options.
         reactor: the reactor that is going to run.
 
@@ -46,7 +51,7 @@ def make_daemon(registry: Registry, tree: DataTree, config: Config, reactor: Any
     reactor.seconds = time.monotonic
 
     watchdog = Watchdog(config.stop_timeout * (1 - MARGIN), lambda: daemon.still_running())
-    daemon = Daemon(registry, tree, config, reactor, watchdog.arm)
+    daemon = Daemon(registry, tree, config, max_workers, reactor, watchdog.arm)
     watchdog.take_signals(reactor)
     reactor.callWhenRunning(watchdog.take_signals, reactor)  # the reactor takes SIGTERM for itself when it begins
     return daemon

@@ -9,18 +9,21 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.logger import Logger
 
+from rpiserve.commands.room import CommandsRoom
 from rpiserve.config import DEFAULT_HOST, Config
 from rpiserve.data import DataTree
-from rpiserve.handler import Where
 from rpiserve.invoke import Invoker
 from rpiserve.lifecycle import StartHooks, run_stop_hooks
 from rpiserve.registry import Registry
 from rpiserve.sensors.room import SensorsRoom
 from rpiserve.threads import ThreadPool
 from rpiserve.web.api import Api
+from rpiserve.web.commands import CommandRoutes
+from rpiserve.web.provenance import Provenance
 from rpiserve.web.security import HostAllowlist
 from rpiserve.web.server import WebServer, endpoint_for
 from rpiserve.web.site import Gate, LimitedSite
+from rpiserve.web.static import Pages
 
 log = Logger()
 
@@ -38,6 +41,7 @@ class Daemon(Service):
         registry: what the app declares.
         tree: its data.
         config: the options.
+        max_workers: how many calls of concurrent commands may run at the same time.
         reactor: the reactor, whose clock is monotonic.
         on_stopping: called when a stop begins.
         wall: the wall clock, in seconds since the epoch.
@@ -53,6 +57,7 @@ class Daemon(Service):
         registry: Registry,
         tree: DataTree,
         config: Config,
+        max_workers: int,
         reactor: Any,
         on_stopping: Callable[[], object] = lambda: None,
         wall: Callable[[], float] = time.time,
@@ -62,9 +67,9 @@ class Daemon(Service):
         self._on_stopping = on_stopping
         self._stop_functions = registry.stop_hooks
         # A function never overlaps itself, so with a thread for each no handler ever waits for another's.
-        prepares = (polled.prepare for polled in registry.polled if polled.prepare is not None)
-        threads = sum(function.where is Where.THREAD for function in (*registry.functions(), *prepares))
-        self.invoker = Invoker(reactor, reactor.callFromThread, ThreadPool("rpiserve-worker", threads))
+        pool = ThreadPool("rpiserve-worker", registry.thread_count())
+        self.invoker = Invoker(reactor, reactor.callFromThread, pool)
+        self._commands = CommandsRoom(registry.commands, reactor, reactor.callFromThread, max_workers)
         self._sensors = SensorsRoom(registry, self.invoker, tree, reactor, wall)
         self._start_hooks = StartHooks(registry.start_hooks, self.invoker)
         self._site: LimitedSite | None = None
@@ -77,7 +82,9 @@ class Daemon(Service):
         host = config.host or DEFAULT_HOST
         endpoint = endpoint_for(self._reactor, config.port or 0, host)
         gate = Gate(HostAllowlist(socket.gethostname(), config.allowed_host))
-        api = Api(tree, self._sensors, [self._start_hooks, self._sensors])
+        commands = CommandRoutes(self._commands, Provenance(config.open, config.get_commands))
+        pages = None if config.www is None else Pages(config.www)
+        api = Api(tree, self._sensors, [self._start_hooks, self._sensors], commands, pages)
         site = LimitedSite(api.resource(), gate, config.limits, self._reactor)
         name = config.port if isinstance(config.port, str) else f"{host} port {config.port}"
         return site, WebServer(site, endpoint, name, config.open)
@@ -111,7 +118,7 @@ class Daemon(Service):
         if self._web is not None:
             yield self._web.stop_listening()
         drained = [] if self._site is None else [self._site.drain()]
-        yield self._within(timeout * GRACE_SHARE, self._sensors.stop(), *drained)
+        yield self._within(timeout * GRACE_SHARE, self._sensors.stop(), self._commands.stop(), *drained)
         yield run_stop_hooks(self._stop_functions, self.invoker, timeout * HOOKS_SHARE)
         if self._site is not None:
             self._site.abort()
@@ -136,4 +143,4 @@ class Daemon(Service):
 
     def still_running(self) -> list[str]:
         """Return the names of the user's functions that run. Safe to use from any thread."""
-        return sorted(run.function.name for run in list(self.invoker.active))
+        return sorted([*self.invoker.running(), *self._commands.running()])

@@ -40,7 +40,7 @@ def makeService(options: Options) -> IService:
         sys.excepthook = sys.__excepthook__
     sys.path.insert(0, os.getcwd())
     app = find_app(config.module)
-    return make_daemon(app, app.tree, config, reactor)
+    return make_daemon(app, app.tree, app.max_workers, config, reactor)
 
 
 def find_app(name: str) -> App:

@@ -163,6 +163,9 @@ class DataView(MutableMapping[str, Any]):
                 part = self._node().children[key]
         return self._show(part, (key,))
 
+    def __str__(self) -> str:
+        return str(self.snapshot())
+
     def __repr__(self) -> str:
         return f"<data at {format_path(self._path)!r}>" if self._path else "<data>"
 

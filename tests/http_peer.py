@@ -17,10 +17,13 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rpiserve.commands.room import CommandsRoom
 from rpiserve.config import Config
 from rpiserve.data import DataTree
 from rpiserve.web.api import Api
 from rpiserve.web.channel import LimitedChannel, Limits
+from rpiserve.web.commands import CommandRoutes
+from rpiserve.web.provenance import Provenance
 from rpiserve.web.security import HostAllowlist
 from rpiserve.web.site import Gate, LimitedSite
 
@@ -312,6 +315,10 @@ class NoHandlers:
         return []
 
 
+NO_COMMANDS = CommandRoutes(CommandsRoom({}, Clock(), lambda: None, 1), Provenance(open=False, get_commands=False))
+"""Routes without a command behind them."""
+
+
 def make_tree(clock: Clock) -> DataTree:
     """Return an empty tree of the boot ``boot``, whose clocks start in the year 2001."""
     return DataTree("boot", clock.seconds, lambda: 1_000_000_000.25 + clock.seconds())
@@ -327,7 +334,7 @@ def make_site(
 ) -> LimitedSite:
     """Return a site as the daemon has it, on ``clock``."""
     if resource is None:
-        resource = Api(tree or make_tree(clock), NoHandlers(), []).resource()
+        resource = Api(tree or make_tree(clock), NoHandlers(), [], NO_COMMANDS, None).resource()
     gate = Gate(HostAllowlist("machine", hosts))
     return LimitedSite(resource, gate, limits or Config().limits, clock)  # type: ignore[arg-type]
 

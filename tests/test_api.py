@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from http_peer import Answer, NoHandlers, Peer, make_site, make_tree, request
+from http_peer import NO_COMMANDS, Answer, NoHandlers, Peer, make_site, make_tree, request
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
@@ -88,7 +88,7 @@ def part() -> Part:
 @pytest.fixture
 def client(clock: Clock, tree: DataTree, handlers: Handlers, part: Part) -> Client:
     """A client of a server with all of them."""
-    return Client(make_site(clock, resource=Api(tree, handlers, [Part(), part]).resource()))
+    return Client(make_site(clock, resource=Api(tree, handlers, [Part(), part], NO_COMMANDS, None).resource()))
 
 
 # --- /data -----------------------------------------------------------------------------------------------------------
@@ -341,8 +341,6 @@ def test_ready(client: Client, part: Part) -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        "/",
-        "/?",
         "/nowhere",
         "/Data",
         "/datax",

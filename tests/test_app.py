@@ -72,7 +72,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def configs(ran: list[Any]) -> list[Config]:
     """Return the options of those daemons."""
-    return [config for _, _, config, _ in ran]
+    return [config for _, _, _, config, _ in ran]
 
 
 def test_run_takes_options_from_all_places(ran: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,4 +125,11 @@ def test_run_while_imported(ran: list[Any]) -> None:
             App("a").run()
     finally:
         importing.reset(token)
+    assert ran == []
+
+
+def test_run_takes_no_module(ran: list[Any]) -> None:
+    """The app to run is the one whose `run` it is: another module would be silently left out."""
+    with pytest.raises(ConfigError, match="takes no module"):
+        App("a").run(module="b")
     assert ran == []

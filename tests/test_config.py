@@ -16,6 +16,8 @@ SAMPLES: dict[str, tuple[str, Any, Any]] = {
     "port": ("8081", 8081, 8081),
     "host": ("::1", "::1", "::1"),
     "open": ("yes", True, True),
+    "www": ("pages", "pages", "pages"),
+    "get_commands": ("on", True, True),
     "allowed_host": ("pi.lan", ["pi.lan"], ("pi.lan",)),
     "stop_timeout": ("2.5", 2.5, 2.5),
     "max_body": ("4096", 4096, 4096),
@@ -27,7 +29,7 @@ SAMPLES: dict[str, tuple[str, Any, Any]] = {
     "max_connections_per_address": ("6", 6, 6),
     "debug": ("on", True, True),
 }
-FLAGS = {"open", "debug"}
+FLAGS = {"open", "get_commands", "debug"}
 
 everything = pytest.mark.parametrize("name", SAMPLES)
 
@@ -216,7 +218,7 @@ def test_a_bad_value_says_where_it_is_from(name: str, value: object, tmp_path: P
     if not isinstance(value, float):
         file = toml(tmp_path, **{name: value})
         places.append((f"{name} in {file} is ", {"command_line": {"config": file}, "environ": {}}))
-    if isinstance(value, str):
+    if isinstance(value, str) and value:  # an empty variable is none
         places.append(
             (f"RPISERVE_{name.upper()} is ", {"command_line": {}, "environ": {f"RPISERVE_{name.upper()}": value}})
         )
@@ -294,3 +296,15 @@ def test_limits() -> None:
     assert (limits.body, limits.header_seconds, limits.body_seconds) == (1, 2, 3)
     assert (limits.idle_seconds, limits.write_seconds) == (4, 5)
     assert (limits.connections, limits.connections_per_address) == (6, 7)
+
+
+def test_an_empty_variable_is_none() -> None:
+    """Files for init scripts are full of empty variables: they set nothing."""
+    assert load({}, {"RPISERVE_PORT": "", "RPISERVE_ALLOWED_HOST": ""}) == Config()
+
+
+def test_the_file_may_have_a_table_of_our_name(tmp_path: Path) -> None:
+    """Options in a table [rpiserve] count as those at the top of the file."""
+    file = tmp_path / "rpiserve.toml"
+    file.write_text("[rpiserve]\nport = 8081\n")
+    assert load({"config": str(file)}, {}).port == 8081

@@ -775,7 +775,7 @@ def test_trouble_of_a_known_kind(logged_failures: list[LogEvent]) -> None:
     assert trouble.text == "no end within 5 s"
     assert all("log_failure" not in event for event in logged_failures)
     assert texts(logged_failures) == [
-        "lamp failed (1 in a row): the wire is cut",
+        "lamp failed: the wire is cut",
         "lamp failed (2 in a row): no end within 5 s",
     ]
     logged_failures.clear()
@@ -794,7 +794,7 @@ def test_texts_are_no_formats(logged_failures: list[LogEvent]) -> None:
     trouble.note(failure_of(SensorError("{name} {0}")))
     trouble.note(failure_of(ValueError()))
     trouble.note(failure_of(ValueError("{name.__class__}")))
-    assert texts(logged_failures)[0] == "{count} failed (1 in a row): {name} {0}"
+    assert texts(logged_failures)[0] == "{count} failed: {name} {0}"
     assert texts(logged_failures)[2].endswith(": {name.__class__}")
     logged_failures.clear()
 

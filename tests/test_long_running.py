@@ -193,6 +193,8 @@ def test_report(line: Line) -> None:
         "error": None,
         "last_run": at(0),
         "duration": None,
+        "schedule": None,
+        "timezone": None,
         "next_run": None,
         "runs": 1,
         "failures": 0,

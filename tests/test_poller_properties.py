@@ -25,6 +25,7 @@ from rpiserve.handler import UserFunction
 from rpiserve.invoke import Resource
 from rpiserve.registry import Registry
 from rpiserve.sensors.poller import Poller
+from rpiserve.sensors.room import cadence_of
 
 
 class Oracle:
@@ -153,7 +154,9 @@ class PollerMachine(RuleBasedStateMachine):
         registry.sensor("a", every=interval, timeout=timeout, fixed_delay=fixed_delay, bus="bus")(self.function)
         clock = self.bench.clock
         self.tree = DataTree("boot", clock.seconds, clock.seconds)
-        self.poller = Poller(registry.polled[0], self.bench.invoker, self.tree, clock, clock.seconds, self.resource)
+        [polled] = registry.polled
+        cadence = cadence_of(polled, clock, clock.seconds)
+        self.poller = Poller(polled, cadence, self.bench.invoker, self.tree, clock, clock.seconds, self.resource)
         if taken:
             self.take_bus()
         self.oracle.start()

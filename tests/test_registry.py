@@ -11,9 +11,10 @@ import pytest
 from twisted.internet.defer import inlineCallbacks, succeed
 
 from rpiserve import App, Handler
+from rpiserve.declare.base import Polled
 from rpiserve.errors import DeclarationError
-from rpiserve.handler import UserFunction, Where
-from rpiserve.registry import Polled, Registry
+from rpiserve.handler import Where
+from rpiserve.registry import Registry
 
 
 def read() -> float:
@@ -130,8 +131,8 @@ def test_sensor(registry: Registry) -> None:
     polled = only(registry)
     assert (polled.kind, polled.function.name, polled.function.call) == ("sensor", "basement/party_room", read)
     assert polled.path == ("basement", "party_room")
-    assert (polled.interval, polled.timeout, polled.max_age) == (30, 5, 90)
-    assert (polled.fixed_delay, polled.bus, polled.units) == (True, "i2c-1", "°C")
+    assert (polled.cadence.interval, polled.timeout, polled.max_age) == (30, 5, 90)
+    assert (polled.cadence.fixed_delay, polled.bus, polled.units) == (True, "i2c-1", "°C")
     assert (polled.handler, polled.prepare, polled.function.where) == (None, None, Where.THREAD)
 
 
@@ -146,7 +147,7 @@ def test_sensor_defaults(registry: Registry) -> None:
     """Only the path has to be said: each minute, at a fixed rate, on no bus and without a unit."""
     registry.sensor("a")(read)
     polled = only(registry)
-    assert (polled.interval, polled.fixed_delay, polled.bus, polled.units) == (60, False, None, None)
+    assert (polled.cadence.interval, polled.cadence.fixed_delay, polled.bus, polled.units) == (60, False, None, None)
 
 
 def test_units_of_a_mapping(registry: Registry) -> None:
@@ -167,8 +168,8 @@ def test_every_with_a_function(registry: Registry) -> None:
     assert registry.every(5, read, timeout=3, stale_after=7, fixed_delay=True, bus="spi", reactor=True) is None
     polled = only(registry)
     assert (polled.kind, polled.function.name, polled.function.call) == ("every", "read", read)
-    assert (polled.interval, polled.timeout, polled.max_age) == (5, 3, 7)
-    assert (polled.fixed_delay, polled.bus, polled.path, polled.handler) == (True, "spi", None, None)
+    assert (polled.cadence.interval, polled.timeout, polled.max_age) == (5, 3, 7)
+    assert (polled.cadence.fixed_delay, polled.bus, polled.path, polled.handler) == (True, "spi", None, None)
     assert polled.function.where is Where.REACTOR
 
 
@@ -243,8 +244,8 @@ def test_background(registry: Registry) -> None:
     """A background function has the name and the interval that it was given."""
     assert registry.background("health_check", 30, timeout=3, fixed_delay=True, bus="b", reactor=True)(read) is read
     polled = only(registry)
-    assert (polled.kind, polled.function.name, polled.interval) == ("background", "health_check", 30)
-    assert (polled.timeout, polled.max_age, polled.fixed_delay, polled.bus) == (3, 65, True, "b")
+    assert (polled.kind, polled.function.name, polled.cadence.interval) == ("background", "health_check", 30)
+    assert (polled.timeout, polled.max_age, polled.cadence.fixed_delay, polled.bus) == (3, 65, True, "b")
     assert polled.function.where is Where.REACTOR
 
 
@@ -270,7 +271,7 @@ def test_hooks(registry: Registry) -> None:
     assert [(hook.name, hook.where) for hook in registry.stop_hooks] == [("on_stop read", Where.REACTOR)]
 
 
-def test_functions(registry: Registry) -> None:
+def test_thread_count(registry: Registry) -> None:
     """All that can run at the same time is counted, once: `prepare` never runs beside its `invoke`."""
     registry.sensor("a")(read)
     registry.every(1, Meter())
@@ -278,9 +279,19 @@ def test_functions(registry: Registry) -> None:
     registry.thread("serial")(loop)
     registry.on_start()(read)
     registry.on_stop()(read)
-    functions = list(registry.functions())
-    assert all(isinstance(function, UserFunction) for function in functions)
-    assert [function.name for function in functions] == ["a", "Meter", "b", "serial", "on_start read", "on_stop read"]
+    assert registry.thread_count() == 5  # fetch runs on the reactor
+
+
+def test_prepare_counts_if_it_alone_is_in_a_thread(registry: Registry) -> None:
+    """A handler whose `prepare` blocks needs a thread, even if its `invoke` does not; it would never start without."""
+
+    class Split(Handler):
+        def prepare(self) -> None: ...
+
+        async def invoke(self) -> None: ...
+
+    registry.every(1, Split())
+    assert registry.thread_count() == 1
 
 
 def test_registries_share_nothing() -> None:
@@ -338,10 +349,22 @@ def test_buses_that_are_none(registry: Registry, bus: Any) -> None:
     refused(registry, lambda: registry.background("b", 5, bus=bus)(read), "b: bus is ")
 
 
-@pytest.mark.parametrize("path", ["/a", "a/", "a//b", "a/./b", "..", "a\0", "\udc80", None, 5, b"a", read], ids=repr)
+@pytest.mark.parametrize("path", ["/a", "a/", "a//b", "a/./b", "..", "a\0", "\udc80", None, 5, b"a"], ids=repr)
 def test_bad_paths(registry: Registry, path: Any) -> None:
-    """A path that the data tree cannot have is refused, and so is a function in its place: parentheses are missing."""
+    """A path that the data tree cannot have is refused."""
     refused(registry, lambda: registry.sensor(path), "a sensor cannot stand there")
+
+
+def test_sensor_without_parentheses(registry: Registry) -> None:
+    """A function in the place of the path is told what is missing."""
+    refused(registry, lambda: registry.sensor(read), "a sensor has a path", "@app.sensor('a/path', every=60)")
+
+
+def test_hooks_without_parentheses(registry: Registry) -> None:
+    """`on_start` and `on_stop` are decorators with or without parentheses."""
+    assert registry.on_start(read) is read
+    assert registry.on_stop(read) is read
+    assert [hook.call for hook in (*registry.start_hooks, *registry.stop_hooks)] == [read, read]
 
 
 def test_empty_path(registry: Registry) -> None:

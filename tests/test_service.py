@@ -52,7 +52,7 @@ class Running:
         self.reactor = Reactor()
         self.stops = 0
         config = Config(**{"port": 0, "stop_timeout": 10, **options})
-        self.daemon = Daemon(app, app.tree, config, self.reactor, self._stopping)
+        self.daemon = Daemon(app, app.tree, config, 1, self.reactor, self._stopping)
         self.limit = cast(Any, self.daemon.invoker.pool)._limit
         self.pool = FakePool()
         self.daemon.invoker.pool = cast(ThreadPool, self.pool)

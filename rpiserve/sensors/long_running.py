@@ -58,9 +58,7 @@ class LongRunner:
             self._timer = None
         if self._run is None:
             return succeed(None)
-        ended: Deferred[None] = Deferred()
-        self._run.ended.addCallback(ended.callback)
-        return ended
+        return self._run.when_ended()
 
     def report(self) -> dict[str, Any]:
         """Return what ``/sensors`` shows of it."""
@@ -71,12 +69,14 @@ class LongRunner:
         return {
             "name": self._function.name,
             "kind": "thread",
-            "interval": None,
             "bus": None,
             "state": state,
             "error": self._trouble.text,
             "last_run": None if self._last_run is None else codec.timestamp(self._last_run),
             "duration": None,
+            "interval": None,
+            "schedule": None,
+            "timezone": None,
             "next_run": next_run,
             "runs": self._runs,
             "failures": self._failures,

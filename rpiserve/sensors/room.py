@@ -7,10 +7,13 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from tzlocal import get_localzone
 
 from rpiserve.data import DataTree
+from rpiserve.declare.base import Every, Polled
 from rpiserve.invoke import Invoker, Resource
 from rpiserve.registry import Registry
+from rpiserve.sensors.cadence import Cadence, FixedDelay, FixedRate, Planned
 from rpiserve.sensors.long_running import LongRunner
 from rpiserve.sensors.poller import Poller
 
@@ -39,9 +42,11 @@ class SensorsRoom:
         clock: IReactorTime,
         wall: Callable[[], float],
     ) -> None:
-        buses = {polled.bus: Resource(f"the bus {polled.bus}") for polled in registry.polled if polled.bus is not None}
+        buses: dict[str | None, Resource] = {
+            polled.bus: Resource(f"the bus {polled.bus}") for polled in registry.polled if polled.bus is not None
+        }
         self._pollers = [
-            Poller(polled, invoker, tree, clock, wall, buses.get(polled.bus) if polled.bus is not None else None)
+            Poller(polled, cadence_of(polled, clock, wall), invoker, tree, clock, wall, buses.get(polled.bus))
             for polled in registry.polled
         ]
         long_runners = [LongRunner(function, invoker, clock, wall) for function in registry.threads]
@@ -70,3 +75,14 @@ class SensorsRoom:
     def report(self) -> list[dict[str, Any]]:
         """Return what ``/sensors`` shows."""
         return [part.report() for part in self._parts]
+
+
+def cadence_of(polled: Polled, clock: IReactorTime, wall: Callable[[], float]) -> Cadence:
+    """Return the cadence that ``polled`` asks for; a plan without a zone is in the machine's own."""
+    cadence = polled.cadence
+    if not isinstance(cadence, Every):
+        plan, zone = cadence.plan, cadence.zone or get_localzone()
+        return Planned(lambda now: plan.timetable(now, zone), plan.describe(), zone, clock, wall)
+    if cadence.fixed_delay:
+        return FixedDelay(cadence.interval, clock, wall)
+    return FixedRate(polled.function.name, cadence.interval, clock, wall)

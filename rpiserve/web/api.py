@@ -1,4 +1,4 @@
-"""The HTTP API: `/data`, `/sensors`, `/health` and `/ready`."""
+"""The HTTP API: every route that a daemon has by itself."""
 
 import re
 from typing import Any, Final
@@ -13,11 +13,12 @@ from rpiserve import codec
 from rpiserve.data import DataTree
 from rpiserve.paths import format_path
 from rpiserve.ports import HandlerReports, Readiness
-from rpiserve.web.channel import LimitedRequest
+from rpiserve.web.channel import JSON, LimitedRequest
+from rpiserve.web.commands import CommandRoutes
 from rpiserve.web.problems import Problem, problem_from
 from rpiserve.web.site import decode_segment
+from rpiserve.web.static import Pages
 
-JSON: Final = b"application/json"
 READ: Final = ["GET", "HEAD"]
 
 _ENTITY_TAG = re.compile(rb'(?:W/)?("[^"]*")')
@@ -30,16 +31,27 @@ class Api:
         tree: what `/data` serves.
         handlers: who tells of the handlers.
         parts: the parts that `/ready` asks.
+        commands: what `/cmds` and `/cmd` do.
+        pages: what `/www` serves, if anything.
     """
 
     app = Klein()
     # Otherwise a path with // in it is redirected to wherever the Host header says.
     app.url_map.merge_slashes = False
 
-    def __init__(self, tree: DataTree, handlers: HandlerReports, parts: list[Readiness]) -> None:
+    def __init__(
+        self,
+        tree: DataTree,
+        handlers: HandlerReports,
+        parts: list[Readiness],
+        commands: CommandRoutes,
+        pages: Pages | None,
+    ) -> None:
         self._tree = tree
         self._handlers = handlers
         self._parts = parts
+        self._commands = commands
+        self._pages = pages
 
     def resource(self) -> IResource:
         """Return the resource to serve."""
@@ -55,7 +67,7 @@ class Api:
         except KeyError:
             raise Problem(404, f"there is nothing at {format_path(path)!r}; /data shows all there is") from None
         if _flag(request, b"meta"):
-            return _json(request, part.meta(self._tree.now()), {b"Cache-Control": b"no-store"})
+            return request.answer_json(codec.encode(part.meta(self._tree.now())))
         tag = f'"{self._tree.revision(part)}"'.encode()
         headers = {b"ETag": tag, b"Cache-Control": b"no-cache"}
         if _matches(request.getHeader(b"If-None-Match"), tag):
@@ -65,18 +77,45 @@ class Api:
     @app.route("/sensors", methods=READ)
     def sensors(self, request: LimitedRequest) -> Deferred[None]:
         """List the handlers."""
-        return _json(request, self._handlers.report())
+        return request.answer_json(codec.encode(self._handlers.report()))
 
     @app.route("/health", methods=READ)
     def health(self, request: LimitedRequest) -> Deferred[None]:
         """Say that the reactor answers."""
-        return _json(request, {"status": "ok"})
+        return request.answer_json(codec.encode({"status": "ok"}))
 
     @app.route("/ready", methods=READ)
     def ready(self, request: LimitedRequest) -> Deferred[None]:
         """Say whether all parts are ready, and if not, why."""
         reasons = [reason for part in self._parts for reason in part.reasons()]
-        return _json(request, {"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+        return request.answer_json(codec.encode({"ready": not reasons, "reasons": reasons}), 503 if reasons else 200)
+
+    @app.route("/cmds", methods=READ)
+    def cmds(self, request: LimitedRequest) -> Deferred[None]:
+        """List the commands."""
+        return self._commands.list(request)
+
+    @app.route("/cmd", methods=["GET"])
+    def get_cmd(self, request: LimitedRequest) -> Deferred[None]:
+        """Call a command."""
+        return self._commands.get(request)
+
+    @app.route("/", methods=["POST"])
+    @app.route("/cmd", methods=["POST"])
+    def post_cmd(self, request: LimitedRequest) -> Deferred[None]:
+        """Call a command."""
+        return self._commands.post(request)
+
+    @app.route("/www", methods=READ, branch=True)
+    def www(self, request: LimitedRequest) -> IResource | Deferred[None]:
+        """Serve the user's own pages."""
+        if self._pages is None:
+            raise Problem(404, "no pages are served; --www DIR serves those in a folder")
+        return self._pages.get(request)
+
+    # Werkzeug adds HEAD to GET, but this GET acts.
+    for rule in app.url_map.iter_rules("get_cmd"):
+        rule.methods = {"GET"}
 
     @app.handle_errors(MethodNotAllowed)
     def options(self, request: Any, failure: Failure) -> Any:
@@ -90,12 +129,6 @@ class Api:
     def error(self, request: Any, failure: Failure) -> Any:
         """Answer with the problem that ``failure`` is."""
         return request.answer_problem(problem_from(failure))
-
-
-def _json(
-    request: LimitedRequest, value: Any, headers: dict[bytes, bytes] | None = None, status: int = 200
-) -> Deferred[None]:
-    return request.answer(status, JSON, codec.encode(value), headers or {b"Cache-Control": b"no-store"})
 
 
 def _flag(request: LimitedRequest, name: bytes) -> bool:

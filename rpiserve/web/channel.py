@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http, server
+from twisted.web.http import NO_BODY_CODES, datetimeToString  # by way of the module each use costs microseconds
 from zope.interface import implementer
 
 from rpiserve.web.problems import CONTENT_TYPE, Problem, problem_from
@@ -31,6 +32,8 @@ LINGER = 5.0
 """Seconds for which the rest of a refused request is read and thrown away."""
 
 MAX_HEADERS = 100
+
+JSON = b"application/json"
 
 CHUNK = 1 << 16
 """In bytes. Larger bodies are sent piece by piece, as fast as the peer reads them."""
@@ -81,7 +84,7 @@ class LimitedRequest(server.Request):
     def process(self) -> None:
         """Answer the request."""
         self.site = self.channel.site
-        self.setHeader(b"Date", http.datetimeToString())
+        self.setHeader(b"Date", datetimeToString())
         self.setHeader(b"X-Content-Type-Options", b"nosniff")
         try:
             self.prepath, self.postpath = [], self.site.gate.admit(self)
@@ -102,16 +105,20 @@ class LimitedRequest(server.Request):
         self.setResponseCode(status, HTTPStatus(status).phrase.encode())
         for name, value in headers.items():
             self.setHeader(name, value)
-        if status not in http.NO_BODY_CODES:
+        if status not in NO_BODY_CODES:
             self.setHeader(b"Content-Type", content_type)
             self.setHeader(b"Content-Length", b"%d" % len(body))
-        if self.method == b"HEAD" or status in http.NO_BODY_CODES:
+        if self.method == b"HEAD" or status in NO_BODY_CODES:
             self.write(b"")
             return succeed(None)
         if len(body) <= CHUNK or self.channel is None:  # None: the client has left, and nothing is sent
             self.write(body)
             return succeed(None)
         return PieceByPiece(self, body).done
+
+    def answer_json(self, body: bytes, status: int = 200) -> Deferred[None]:
+        """Send ``body``, which is JSON of this very moment, as the answer."""
+        return self.answer(status, JSON, body, {b"Cache-Control": b"no-store"})
 
     def answer_problem(self, problem: Problem) -> Deferred[None]:
         """Send ``problem`` as the answer."""

@@ -1,16 +1,15 @@
 """Errors as ``application/problem+json`` (RFC 9457): the one ladder from what went wrong to an HTTP answer."""
 
-import uuid
 from http import HTTPStatus
 from typing import Any
 
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from rpiserve import codec
-
-log = Logger()
+from rpiserve.errors import Cancelled, HandlerFailed, HandlerTimeout, ResourceHeld, UnknownCommand
+from rpiserve.invoke import log_incident
+from rpiserve.signature import BadArguments
 
 CONTENT_TYPE = b"application/problem+json"
 
@@ -61,13 +60,22 @@ def problem_from(failure: Failure) -> Problem:
     match error:
         case Problem():
             return error
+        case BadArguments():
+            return Problem(422, str(error), errors=error.errors)
+        case UnknownCommand():
+            return Problem(404, str(error))
+        case HandlerTimeout():
+            return Problem(504, f"it took too long: {error}")
+        case ResourceHeld() | Cancelled():
+            return Problem(503, str(error))
+        case HandlerFailed():
+            return Problem(500, f"{error}; the log has more under this incident", incident=error.incident)
         case MethodNotAllowed():
             methods = ", ".join(sorted({*(error.valid_methods or ()), "OPTIONS"}))
             return Problem(405, f"the methods here are {methods}", {b"Allow": methods.encode()})
         case HTTPException(code=404):
-            return Problem(404, "nothing here; there are /data, /sensors, /health and /ready")
+            return Problem(404, "nothing here; there are /data, /cmds, /sensors, /health and /ready")
         case HTTPException(code=int(code)):
             return Problem(code, "the request cannot be answered")
-    incident = uuid.uuid4().hex[:8]
-    log.failure("while answering a request, incident {incident}", failure, incident=incident)
+    incident = log_incident("answering a request", failure)
     return Problem(500, "an error on our side; the log has more under this incident", incident=incident)

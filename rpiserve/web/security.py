@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
@@ -53,6 +54,7 @@ class HostAllowlist:
         return host.lower().removesuffix(".") in self._names or isinstance(_ip(host), ipaddress.IPv4Address)
 
 
+@lru_cache(maxsize=256)  # each request brings the same few
 def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(text)

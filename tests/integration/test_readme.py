@@ -5,6 +5,7 @@ The unit and the init script that it points to are tried here, too.
 
 from __future__ import annotations
 
+import argparse
 import configparser
 import http.client
 import json
@@ -113,6 +114,24 @@ def shape(value: Any) -> Any:
     return value
 
 
+def curl(daemon: Daemon, command: str) -> str:
+    """Do what a line with curl does, but against ``daemon``; return the body of the answer."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("curl")
+    parser.add_argument("url")
+    parser.add_argument("-H", dest="header", default="Accept: */*")
+    parser.add_argument("-d", dest="body")
+    arguments = parser.parse_args(shlex.split(command))
+    connection = http.client.HTTPConnection(daemon.host, daemon.port, timeout=PATIENCE)
+    try:
+        method = "GET" if arguments.body is None else "POST"
+        target = arguments.url.removeprefix("http://localhost:8080")
+        connection.request(method, target, arguments.body, dict([arguments.header.split(": ")]))
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """The README's app, running."""
@@ -121,9 +140,9 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield daemon
 
 
-def curl_examples() -> list[tuple[str, str]]:
-    """Return each curl command of the README with the answer that it shows."""
-    lines = "".join(blocks("console")).splitlines()
+def curl_examples(text: str) -> list[tuple[str, str]]:
+    """Return each curl command in the README's block that holds ``text``, with the answer that it shows."""
+    lines = block_with("console", text).splitlines()
     return [(command.removeprefix("$ "), answer) for command, answer in zip(lines[::2], lines[1::2], strict=True)]
 
 
@@ -132,7 +151,7 @@ class TestApp:
         """The first app has at most 20 lines with something on them, so that it can be typed in."""
         assert len([line for line in APP.splitlines() if line.strip()]) <= 20
 
-    @pytest.mark.parametrize(("command", "shown"), curl_examples())
+    @pytest.mark.parametrize(("command", "shown"), curl_examples("/data"))
     def test_curl(self, daemon: Daemon, command: str, shown: str) -> None:
         """Each request with curl gets the answer that the README shows, but for the numbers and times in it."""
         [curl, url] = shlex.split(command)
@@ -167,8 +186,9 @@ class TestApp:
     @pytest.mark.parametrize("row", table("Request"), ids=lambda row: row[0])
     def test_paths(self, daemon: Daemon, row: list[str]) -> None:
         """Each path in the table of requests is answered with 200."""
+        elsewhere = ("/cmd?", "/www/")  # this app has no commands and no pages
         for target in re.findall(r"`GET (\S+)`", row[0]):
-            assert get(daemon, target)[0] == 200
+            assert target.startswith(elsewhere) or get(daemon, target)[0] == 200
 
     def test_fetch(self, daemon: Daemon) -> None:
         """The path that the browser example fetches is JSON, and no CORS header lets other origins read it."""
@@ -191,7 +211,8 @@ class TestApp:
 
     def test_run(self, tmp_path: Path) -> None:
         """With the two lines for app.run at its end, the module serves when Python runs it."""
-        run = block_with("python", "__main__").replace("8080", "0")
+        [run] = [block for block in blocks("python") if block.startswith("if __name__")]
+        run = run.replace("8080", "0")
         (tmp_path / "app.py").write_text(APP + run, encoding="utf-8")
         process = subprocess.Popen(
             [sys.executable, "-u", "app.py"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -253,6 +274,20 @@ class TestSnippets:
         }
         assert handler["bus"] == "i2c-1"
 
+    def test_schedules(self) -> None:
+        """The lines about schedules declare two, with the words that /sensors has for them."""
+        app = App("x")
+        exec(block_with("python", "app.schedule("), {"app": app})
+        plans = [(polled.kind, polled.cadence.plan.describe()) for polled in app.polled]
+        assert plans == [("schedule", "daily × 1"), ("cron", "*/15 8-18 * * mon-fri")]
+
+    def test_doorbell(self, tmp_path: Path) -> None:
+        """The doorbell answers each request with curl as the README shows."""
+        source = "from rpiserve import App\napp = App('x')\n" + block_with("python", "class DoorBell")
+        with running_daemon(tmp_path, source) as daemon:
+            for command, shown in curl_examples("/cmd"):
+                assert curl(daemon, command) == shown
+
     def test_data_tree(self) -> None:
         """The lines about the data tree do what is said beside them."""
         app = App("x")
@@ -280,7 +315,7 @@ class TestSnippets:
 
     def test_files_exist(self) -> None:
         """Each file or folder of the checkout that the README names is there."""
-        named = set(re.findall(r"`((?:docs|examples)/[\w./-]*|[A-Z]+(?:\.md)?)`", README)) - {"GET", "HEAD", "UUID"}
+        named = set(re.findall(r"`((?:docs|examples)/[\w./-]*|[A-Z]+\.md|LICENSE)`", README))
         assert {"docs/architecture.md", "examples/", "LICENSE"} <= named
         for name in named:
             assert (CHECKOUT / name).exists(), name
@@ -293,9 +328,9 @@ class TestOptions:
             re.findall(r"--([\w-]+)", option)[0].replace("-", "_"): default for option, default, _ in table("Option")
         }
         assert rows.keys() == {*OPTIONS, "config"}
-        words = {False: "off", (): "none", None: DEFAULT_HOST}
+        words = {False: "off", (): "none", None: "none"}
         for name, field in OPTIONS.items():
-            default = words.get(field.default, field.default)
+            default = DEFAULT_HOST if name == "host" else words.get(field.default, field.default)
             shown = rows[name].strip("`").removesuffix(" bytes")
             assert shown == (f"{default:g} s" if isinstance(default, float) else str(default)), name
 
@@ -319,7 +354,11 @@ class TestOptions:
     @pytest.mark.parametrize("text", ["README.md", "examples/rpiserve.service", "examples/host_monitor.py"])
     def test_command_lines(self, text: str) -> None:
         """Each command line with ``twistd … rpiserve …`` is one that rpiserve takes."""
-        lines = re.findall(r"twistd\b.* rpiserve( --.*)$", (CHECKOUT / text).read_text(encoding="utf-8"), re.MULTILINE)
+        lines = re.findall(
+            r"^[^|\n]*twistd\b[^|\n]* rpiserve( --[^|\n]*)$",
+            (CHECKOUT / text).read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
         assert lines
         for line in lines:
             assert Options.parse(shlex.split(line), {}, {}).port == 8080

@@ -1,0 +1,1 @@
+"""Commands: functions of the app's that clients call by name."""

@@ -1,0 +1,106 @@
+"""The room of the commands: it finds the one that is called, checks its arguments, and runs it in its turn."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from rpiserve import codec
+from rpiserve.declare.commands import Command
+from rpiserve.errors import Cancelled, DataError, HandlerFailed, HandlerTimeout, ResourceHeld, UnknownCommand
+from rpiserve.invoke import Invoker, Resource, log_incident
+from rpiserve.threads import ThreadPool
+
+
+class CommandsRoom:
+    """All commands of an app.
+
+    Args:
+        commands: the declarations, by name.
+        clock: the reactor's clock, in seconds.
+        to_reactor: calls a function on the reactor's thread; may itself be called on any thread.
+        max_workers: how many calls of concurrent commands may run at the same time; the others wait.
+    """
+
+    def __init__(
+        self,
+        commands: Mapping[str, Command],
+        clock: IReactorTime,
+        to_reactor: Callable[..., object],
+        max_workers: int,
+    ) -> None:
+        self._commands = commands
+        owned = [(name, command.owner) for name, command in commands.items() if command.owner is not None]
+        self._resources = {id(owner): Resource(name.rpartition(".")[0] or name) for name, owner in owned}
+        # Only one call of an owner's runs at a time, so with a thread for each owner none waits for another's thread.
+        self._serial = Invoker(clock, to_reactor, ThreadPool("rpiserve-command", len(self._resources)))
+        self._concurrent = Invoker(clock, to_reactor, ThreadPool("rpiserve-concurrent", max_workers))
+
+    def call(self, name: str, arguments: Mapping[str, object]) -> Deferred[bytes]:
+        """Call a command. Once it has begun it runs to its end, whatever becomes of the Deferred.
+
+        Args:
+            name: its name.
+            arguments: its arguments, as a client sent them.
+
+        Returns:
+            A Deferred that fires with the result as JSON. It fails with `HandlerTimeout`, with `ResourceHeld` if the
+            object is busy with a call that hangs, or with `HandlerFailed` if the command raised or its result cannot be
+            served.
+
+        Raises:
+            UnknownCommand: there is none of that name.
+            BadArguments: the arguments do not fit.
+        """
+        command = self._commands.get(name)
+        if command is None:
+            raise UnknownCommand(f"there is no command {name[:100]!r}; /cmds lists them")
+        converted = command.signature.convert(arguments)
+        function = attrs.evolve(command.function, call=partial(command.function.call, **converted))
+        if command.owner is None:
+            run = self._concurrent.start(function, timeout=command.timeout)
+        else:
+            resource = self._resources[id(command.owner)]
+            run = self._serial.start(function, timeout=command.timeout, resource=resource)
+        # A Deferred of its own: to cancel it gives up the answer, not the run.
+        answer: Deferred[bytes] = Deferred()
+        run.result.addCallbacks(_encode, _explain, callbackArgs=(name,), errbackArgs=(name,)).addBoth(answer.callback)
+        return answer
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return what ``/cmds`` shows of each command, but for its URL."""
+        return [
+            {"Name": name, "Args": command.signature.texts(), "Doc": command.doc, "Schema": command.signature.schema()}
+            for name, command in self._commands.items()
+        ]
+
+    def stop(self) -> Deferred[Any]:
+        """Return a Deferred that fires when all calls have ended that are not stuck. Those that wait are given up."""
+        runs = [run for invoker in (self._serial, self._concurrent) for run in invoker.active]
+        for run in runs:
+            if run.started is None:
+                run.cancel()
+        return DeferredList([run.when_ended() for run in runs if not run.stuck])
+
+    def running(self) -> list[str]:
+        """Return the names of the commands that run."""
+        return [*self._serial.running(), *self._concurrent.running()]
+
+
+def _encode(result: object, name: str) -> bytes:
+    try:
+        return codec.encode(codec.to_wire(result, f"the result of {name}"))
+    except DataError:
+        incident = log_incident(name, Failure())
+        raise HandlerFailed(f"the command {name} returned what cannot be served as JSON", incident) from None
+
+
+def _explain(failure: Failure, name: str) -> Failure:
+    """Return a failure that may be shown to a client: what the run itself came to, or else an incident."""
+    if failure.check(HandlerTimeout, ResourceHeld, Cancelled):
+        return failure
+    return Failure(HandlerFailed(f"the command {name} failed", log_incident(name, failure)))

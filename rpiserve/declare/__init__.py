@@ -1,0 +1,1 @@
+"""What an app can declare, a file for each kind of thing."""

@@ -1,0 +1,85 @@
+"""Whether a request that changes something was sent by who it seems to be sent by.
+
+Any page on the web can make its reader's browser send us a ``GET``, or a ``POST`` with a plain body. It cannot keep the
+browser from saying so, in ``Origin`` or ``Sec-Fetch-Site`` (W3C Fetch Metadata). But browsers say neither with an image
+that a page loads from a plain-HTTP address other than loopback. So beyond loopback a ``GET`` may change nothing unless
+it carries a trustworthy ``Sec-Fetch-Site``, or the user has allowed it. Loopback is what the browser takes for it: by
+the names ``0.0.0.0`` and ``pi`` a page may well reach 127.0.0.1, and nothing is said.
+"""
+
+import re
+from urllib.parse import urlsplit
+
+from twisted.internet.address import UNIXAddress
+
+from rpiserve.web.channel import LimitedRequest
+from rpiserve.web.problems import Problem
+from rpiserve.web.security import is_loopback
+
+TRUSTED_SITES = ("same-origin", "none")
+"""The values of ``Sec-Fetch-Site`` of our own pages, and of what a person typed into the address bar."""
+
+# Of the W3C's Secure Contexts, section 3.1. That it is an address if it looks like one has been checked before.
+_LOOPBACK_HOST = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]*)?", re.IGNORECASE)
+
+
+class Provenance:
+    """The rules for requests that change something.
+
+    Args:
+        open: whether anybody is let in who can reach us.
+        get_commands: whether the user allows a ``GET`` beyond loopback to run commands.
+    """
+
+    def __init__(self, open: bool, get_commands: bool) -> None:
+        self._open = open
+        self._get_commands = get_commands
+
+    def check_post(self, request: LimitedRequest) -> None:
+        """Check a request by a method that a page can use only in full view of its browser.
+
+        Raises:
+            Problem: 403, it comes from a page of another origin.
+        """
+        origin, host = _header(request, b"Origin"), _header(request, b"Host")
+        if origin is not None and not _is_own(origin, host or ""):
+            raise Problem(403, f"a page from {origin[:100]} may not do that")
+        if _site(request) not in (None, *TRUSTED_SITES):
+            raise Problem(403, "a page from another site may not do that")
+
+    def check_get(self, request: LimitedRequest) -> None:
+        """Check a ``GET`` that changes something.
+
+        Raises:
+            Problem: 403, it comes from a page of another origin, or may well do so.
+        """
+        self.check_post(request)
+        if self._get_commands or _is_by_loopback(request):
+            return
+        if self._open or _site(request) is None:
+            raise Problem(403, "use POST; beyond this machine GET runs commands only with --get-commands")
+
+
+def _is_by_loopback(request: LimitedRequest) -> bool:
+    if isinstance(request.host, UNIXAddress):  # where no browser goes
+        return True
+    return is_loopback(request.host) and _LOOPBACK_HOST.fullmatch(_header(request, b"Host") or "") is not None
+
+
+def _site(request: LimitedRequest) -> str | None:
+    site = _header(request, b"Sec-Fetch-Site")
+    return None if site is None else site.strip().lower()
+
+
+def _header(request: LimitedRequest, name: bytes) -> str | None:
+    value = request.getHeader(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def _is_own(origin: str, host: str) -> bool:
+    """Tell whether ``origin`` is a page of ours. The scheme does not count: a proxy may have put TLS before us."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and parts.netloc.lower() == host.strip().lower()

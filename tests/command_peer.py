@@ -1,0 +1,75 @@
+"""A site in memory that serves an app's commands, and a client that talks to it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from http_peer import Answer, NoHandlers, Peer, make_site, make_tree, parse_answers, request
+from twisted.internet.task import Clock
+
+from rpiserve import App
+from rpiserve.commands.room import CommandsRoom
+from rpiserve.web.api import Api
+from rpiserve.web.channel import Limits
+from rpiserve.web.commands import CommandRoutes
+from rpiserve.web.provenance import Provenance
+from rpiserve.web.site import LimitedSite
+from rpiserve.web.static import Pages
+
+JSON = "Content-Type: application/json"
+
+
+def make_command_site(
+    app: App,
+    clock: Clock,
+    *,
+    open: bool = False,
+    get_commands: bool = False,
+    hosts: Iterable[str] = (),
+    limits: Limits | None = None,
+    pages: Pages | None = None,
+) -> LimitedSite:
+    """Return a site with ``app``'s commands, which are expected to run on the reactor."""
+    room = CommandsRoom(app.commands, clock, lambda function, *arguments: function(*arguments), app.max_workers)
+    routes = CommandRoutes(room, Provenance(open, get_commands))
+    resource = Api(make_tree(clock), NoHandlers(), [], routes, pages).resource()
+    return make_site(clock, resource=resource, hosts=hosts, limits=limits)
+
+
+class Client:
+    """Sends requests to a site, each on a connection of its own.
+
+    Args:
+        site: the site.
+    """
+
+    def __init__(self, site: LimitedSite) -> None:
+        self._site = site
+
+    def ask(
+        self, target: str | bytes, method: str = "GET", *headers: str, body: bytes = b"", host: str = "localhost"
+    ) -> Answer:
+        """Send a request and return the answer, which must be there at once."""
+        peer = self.send(target, method, *headers, body=body, host=host)
+        return peer.answer(method)
+
+    def send(
+        self, target: str | bytes, method: str = "GET", *headers: str, body: bytes = b"", host: str = "localhost"
+    ) -> Peer:
+        """Send a request and return the connection."""
+        return Peer(self._site).send(request(target, method, *headers, body=body, host=host))
+
+    def post(
+        self, body: bytes | dict[str, Any], *headers: str, target: str = "/cmd", host: str = "localhost"
+    ) -> Answer:
+        """Send an envelope, and return the answer."""
+        data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        return self.ask(target, "POST", JSON, *headers, body=data, host=host)
+
+
+def envelope(name: str, **arguments: Any) -> dict[str, Any]:
+    """Return the body that calls a command."""
+    return {"Command": {"Name": name, "Args": arguments}}
+
+
+__all__ = ["JSON", "Answer", "Client", "Peer", "envelope", "make_command_site", "parse_answers"]
