@@ -60,8 +60,6 @@ class App(Registry):
             raise DeclarationError(
                 "run() is called when the module is imported: put it under if __name__ == '__main__'"
             )
-        if "module" in options:
-            raise ConfigError("app.run() runs this app: it takes no module")
         # Not at the top: these install a reactor, which importing rpiserve must not do.
         from twisted.internet import reactor
 
@@ -69,6 +67,8 @@ class App(Registry):
         from rpiserve.process import make_daemon, one_line, run_foreground
 
         sys.excepthook = one_line
+        if "module" in options:
+            raise ConfigError("app.run() runs this app: it takes no module")
         config = Options.parse(argv, os.environ, options)
         if config.debug:
             sys.excepthook = sys.__excepthook__

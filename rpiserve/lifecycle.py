@@ -1,6 +1,6 @@
 """The functions that run once: when the daemon has started, and when it stops."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -23,15 +23,22 @@ class StartHooks:
         self._invoker = invoker
         self._waiting = [function.name for function in self._functions]
         self._failed: list[str] = []
+        self._stopping = False
 
     @inlineCallbacks
     def run(self) -> Any:
-        """Run them; the Deferred fires when all have ended, and never fails."""
+        """Run them; the Deferred fires when all have ended, or `stop` has let no more begin. It never fails."""
         for function in self._functions:
+            if self._stopping:
+                return
             run = self._invoker.start(function)
             run.result.addErrback(self._note, function)
             yield run.ended
             self._waiting.remove(function.name)
+
+    def stop(self) -> None:
+        """Let no more begin."""
+        self._stopping = True
 
     def _note(self, failure: Failure, function: UserFunction) -> None:
         self._failed.append(f"{function.name} failed: {Trouble(function.name).note(failure)}")
@@ -42,19 +49,20 @@ class StartHooks:
 
 
 @inlineCallbacks
-def run_stop_hooks(functions: Iterable[UserFunction], invoker: Invoker, seconds: float) -> Any:
+def run_stop_hooks(functions: Sequence[UserFunction], invoker: Invoker, seconds: float) -> Any:
     """Run the ``on_stop`` functions, one after the other in the order of their declaration.
 
     Args:
         functions: the functions.
         invoker: what runs them.
-        seconds: how long all of them together may take.
+        seconds: how long all of them together may take. What the others do not use is shared by those that are left,
+            so that one that hangs leaves the next its share.
 
     Returns:
         A Deferred that fires when all have ended or the time is up. It never fails: failures are logged.
     """
     end = invoker.clock.seconds() + seconds
-    for function in functions:
-        run = invoker.start(function, timeout=max(0.0, end - invoker.clock.seconds()))
+    for left, function in zip(range(len(functions), 0, -1), functions, strict=True):
+        run = invoker.start(function, timeout=max(0.0, end - invoker.clock.seconds()) / left)
         result: Deferred[Any] = run.result
         yield result.addErrback(Trouble(function.name).note)

@@ -30,10 +30,6 @@ LINE_SECONDS = 0.1
 """How long the watchdog waits for its line to be written."""
 
 
-LINE_SECONDS = 0.1
-"""How long the watchdog waits for its line to be written."""
-
-
 def make_daemon(registry: Registry, tree: DataTree, max_workers: int, config: Config, reactor: Any) -> IService:
     """Return the daemon, with the process made ready for it.
 

@@ -114,6 +114,7 @@ class Daemon(Service):
         """
         super().stopService()
         self._on_stopping()
+        self._start_hooks.stop()
         timeout = self._config.stop_timeout
         if self._web is not None:
             yield self._web.stop_listening()

@@ -245,7 +245,7 @@ def wait_until_refused(daemon: Daemon) -> None:
 def test_a_download_in_flight(tmp_path: Path) -> None:
     """An answer that is on its way when the signal comes arrives whole; a new connection is refused meanwhile."""
     source = f"{IMPORTS}\napp.data['big'] = 'x' * 10_000_000\n"
-    with running_daemon(tmp_path, source, *ENOUGH) as daemon:
+    with running_daemon(tmp_path, source, *ENOUGH, "--write-timeout", "60") as daemon:
         with socket.socket() as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
             connection.settimeout(PATIENCE)
