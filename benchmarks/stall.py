@@ -1,10 +1,10 @@
 """One stalled sensor stalls nothing else: what a daemon does while some of its sensors hang, and how it ends.
 
-    make bench                                      or: python benchmarks/stall.py --seconds 30
+    make bench, or: python -m benchmarks.stall [--seconds 30]
 
 It starts ``twistd`` on an app whose sensors are polled once a second: one hangs for ever, five take 0.75 s, one raises
-each time, and fifty are well (`stall_sensors.py`). Meanwhile another process asks for ``/data``, over connections that
-it keeps and over fresh ones, at a steady rate. It measures
+each time, and fifty are well (`apps/stall_sensors.py`). Meanwhile another process asks for ``/data``, over connections
+that it keeps and over fresh ones, at a steady rate. It measures
 
 - how long the answers take;
 - how many readings of the good sensors there were, of those that there should have been: in the worst of them;
@@ -15,7 +15,7 @@ it keeps and over fresh ones, at a steady rate. It measures
   thread of the app's own that is no daemon and never ends, and with a blocked reactor.
 
 Then the same is done with the peer, plain ``LoopingCall`` and ``deferToThread`` on Twisted's default pool
-(`stall_peer.py`). Exits with 1 if one of our figures misses its target; the peer's have none.
+(`apps/stall_peer.py`). Exits with 1 if one of our figures misses its target; the peer's have none.
 """
 
 import argparse
@@ -36,13 +36,15 @@ from urllib.parse import urlsplit
 
 import attrs
 import psutil
-from stall_sensors import INTERVAL, NORMAL, SENSORS
 
-HERE = Path(__file__).resolve().parent
+from benchmarks.apps.stall_sensors import INTERVAL, NORMAL, SENSORS
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+APPS = CHECKOUT / "benchmarks" / "apps"
 TWISTD = str(Path(sys.executable).with_name("twistd"))
 DAEMON = [TWISTD, "-n", "--pidfile=", "rpiserve", "--port", "0", "--module", "stall_app"]
-FOREGROUND = [sys.executable, str(HERE / "stall_app.py"), "--port", "0"]
-PEER = [sys.executable, str(HERE / "stall_peer.py")]
+FOREGROUND = [sys.executable, str(APPS / "stall_app.py"), "--port", "0"]
+PEER = [sys.executable, str(APPS / "stall_peer.py")]
 
 WARM_UP = 3.0
 """Seconds after the start before anything is measured."""
@@ -99,7 +101,7 @@ def load(url: str, seconds: float) -> dict[str, list[float]]:
 def process(command: Sequence[str], directory: str, obstacle: str | None = None) -> Iterator[subprocess.Popen[str]]:
     """Run ``command``, and kill it in the end if it still runs."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("RPISERVE_")}
-    environ |= {"PYTHONPATH": str(HERE), "PYTHONUNBUFFERED": "1"} | ({} if obstacle is None else {"OBSTACLE": obstacle})
+    environ |= {"PYTHONPATH": str(APPS), "PYTHONUNBUFFERED": "1"} | ({} if obstacle is None else {"OBSTACLE": obstacle})
     running = subprocess.Popen(
         command, cwd=directory, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
     )
@@ -156,7 +158,9 @@ def measure(command: Sequence[str], seconds: float) -> dict[str, float | None]:
         threads, memory = [watched.num_threads()], [watched.memory_info().rss / 2**20]
         begin = time.monotonic()
         loading = subprocess.Popen(
-            [sys.executable, __file__, "--load", url, "--seconds", str(seconds)], stdout=subprocess.PIPE
+            [sys.executable, "-m", "benchmarks.stall", "--load", url, "--seconds", str(seconds)],
+            cwd=CHECKOUT,
+            stdout=subprocess.PIPE,
         )
         while time.monotonic() < begin + seconds:
             time.sleep(0.5)

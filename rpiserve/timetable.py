@@ -124,14 +124,34 @@ class CronSlots:
     @property
     def grain(self) -> timedelta:
         """Three hours, but a minute for a line that goes by what the clock shows: cron(8) has that use the new time."""
-        fields = self.line.split()
-        wild = len(fields) == 6 or fields[0].startswith("*") or fields[1].startswith("*")
-        return timedelta(minutes=1) if wild else LONGEST_GRAIN
+        return timedelta(minutes=1) if self._goes_by_what_is_shown() else LONGEST_GRAIN
 
     def next(self, after: datetime) -> datetime:
         """Return the first slot after ``after``, in UTC."""
-        slots = (slot.astimezone(UTC) for slot in CronSim(self.line, after.astimezone(self.zone)))
+        # cronsim gets no zone: where clocks change by half an hour, or at midnight, it might look for a slot for ever.
+        return self._next_shown(after) if self._goes_by_what_is_shown() else self._next_of_the_day(after)
+
+    def _goes_by_what_is_shown(self) -> bool:
+        fields = self.line.split()
+        return len(fields) == 6 or fields[0].startswith("*") or fields[1].startswith("*")
+
+    def _next_of_the_day(self, after: datetime) -> datetime:
+        """Return the next slot, each of them coming once on its day."""
+        local = after.astimezone(self.zone).replace(tzinfo=None, fold=0)
+        slots = (instant(slot, self.zone) for slot in CronSim(self.line, local))
         return next(slot for slot in slots if slot > after)
+
+    def _next_shown(self, after: datetime) -> datetime:
+        """Return when the wall clock shows such a time next: twice if it is put back, never if it skips that."""
+        shown, pause = after.astimezone(self.zone), timedelta(0)
+        while True:
+            local, offset = shown.replace(tzinfo=None, fold=0), shown.utcoffset() or timedelta(0)
+            slot = (next(CronSim(self.line, local - pause)) - offset).replace(tzinfo=UTC)
+            # A change that is undone before the slot counts only if it is near: then a time may be shown once more.
+            change = _change(self.zone, shown, min(slot, shown + timedelta(days=1))) or _change(self.zone, shown, slot)
+            if change is None or slot < change:
+                return slot
+            shown, pause = change.astimezone(self.zone), timedelta(seconds=1)  # a slot at the change itself counts
 
 
 @attrs.frozen
@@ -208,7 +228,15 @@ def instant(local: datetime, zone: tzinfo) -> datetime:
     # In a gap, fold=0 reads the time by the offset before it and fold=1 by the offset after (PEP 495): so the first is
     # an instant after the gap, the second one before.
     before, after = (local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (1, 0))
+    return _change(zone, before, after) or after
+
+
+def _change(zone: tzinfo, before: datetime, after: datetime) -> datetime | None:
+    """Return when the clocks of ``zone`` change between two instants, in UTC; None if they show the same offset."""
+    before, after = before.astimezone(UTC), after.astimezone(UTC)
     offset = after.astimezone(zone).utcoffset()
+    if before.astimezone(zone).utcoffset() == offset:
+        return None
     while after - before > timedelta(seconds=1):
         middle = before + (after - before) // 2
         if middle.astimezone(zone).utcoffset() == offset:
