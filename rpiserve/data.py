@@ -123,6 +123,16 @@ class DataTree:
 
         self.apply(lambda root, revision: map_leaves(root, mark, revision))
 
+    def recover(self, source: Source) -> None:
+        """Mark each leaf that ``source`` wrote, and `fail` has marked, with the state `OK` again."""
+
+        def mark(leaf: Leaf, revision: int) -> Leaf:
+            if leaf.source is not source or leaf.state != ERROR:
+                return leaf
+            return attrs.evolve(leaf, state=OK, error=None, revision=revision)
+
+        self.apply(lambda root, revision: map_leaves(root, mark, revision))
+
     def age(self) -> None:
         """Mark as `STALE` each polled leaf that has not been renewed in time."""
         now = self._monotonic()

@@ -42,24 +42,33 @@ class Resource:
         self.name = name
         self._holder: Run | None = None
         self._waiting: deque[Run] = deque()
+        self._passing_on = False
 
     def acquire(self, run: "Run") -> None:
         """Let ``run`` begin now, or in its turn; let it fail if the resource is held by a run that is stuck."""
-        if self._holder is None:
-            self._holder = run
-            run.begin()
-        elif self._holder.stuck:
+        if self._holder is not None and self._holder.stuck:
             run.finish(self._held())
         else:
             self._waiting.append(run)
+            self._pass_on()
 
     def release(self, run: "Run") -> None:
         """Let the next run begin, if ``run`` is the holder."""
-        if run is not self._holder:
+        if run is self._holder:
+            self._holder = None
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        # A loop, since a run may end as it begins, and hundreds may wait.
+        if self._passing_on:
             return
-        self._holder = None
-        if self._waiting:
-            self.acquire(self._waiting.popleft())
+        self._passing_on = True
+        try:
+            while self._holder is None and self._waiting:
+                self._holder = run = self._waiting.popleft()
+                run.begin()
+        finally:
+            self._passing_on = False
 
     def leave(self, run: "Run") -> None:
         """Take ``run``, which waits, out of the queue."""
@@ -94,6 +103,7 @@ class Run:
         arguments: tuple[Any, ...],
         timeout: float | None,
         resource: Resource | None,
+        finish: Callable[[Any], Any] | None,
     ) -> None:
         self.function = function
         self.result: Deferred[Any] = Deferred(lambda _: self.cancel())
@@ -105,6 +115,7 @@ class Run:
         self._arguments = arguments
         self._timeout = timeout
         self._resource = resource
+        self._finish = finish
         self._timer: IDelayedCall | None = None
         self._job: Job | None = None
         self._deferred: Deferred[Any] | None = None
@@ -116,15 +127,26 @@ class Run:
         """Whether the caller has been answered while the user's code still runs."""
         return self._has_result and not self._has_ended
 
+    @property
+    def waiting(self) -> bool:
+        """Whether it can still be kept from beginning: it waits for its turn, or for a thread."""
+        return not self._has_ended and (self.started is None or (self._job is not None and self._job.state == "queued"))
+
+    def limit(self) -> None:
+        """Begin to count the time, if it is limited and not counted yet."""
+        if self._timeout is not None and self._timer is None:
+            self._timer = self._invoker.clock.callLater(self._timeout, self._time_out)
+
     def begin(self) -> None:
         """Call the function. Its `Resource` does this when it is its turn."""
-        invoker, call, arguments = self._invoker, self.function.call, self._arguments
+        invoker, call, arguments, finish = self._invoker, self.function.call, self._arguments, self._finish
         self.started = invoker.clock.seconds()
-        if self._timeout is not None:
-            self._timer = invoker.clock.callLater(self._timeout, self._time_out)
+        self.limit()
         context = self._context
         if self.function.where is Where.REACTOR:
             self._deferred = context.run(maybeDeferred, call, *arguments)
+            if finish is not None:
+                self._deferred.addCallback(finish)
             self._deferred.addBoth(self._end)
             return
 
@@ -132,6 +154,8 @@ class Run:
             try:
                 outcome = context.run(call, *arguments)
                 self._refuse_awaitable(outcome)
+                if finish is not None:
+                    outcome = finish(outcome)
             except BaseException:  # noqa: BLE001 - whatever it is, sys.exit() included, it ends this run and not the thread
                 outcome = Failure()
             invoker.to_reactor(self._end, outcome)
@@ -231,6 +255,12 @@ class Invoker:
         self.pool = pool
         self.active: set[Run] = set()
 
+    def cancel_asynchronous(self) -> None:
+        """Cancel what runs on the reactor, so that it can clean up after itself."""
+        for run in list(self.active):
+            if run.function.where is Where.REACTOR:
+                run.cancel()
+
     def running(self) -> list[str]:
         """Return the names of the functions that run. Safe to use from any thread."""
         return [run.function.name for run in list(self.active)]
@@ -241,21 +271,26 @@ class Invoker:
         *arguments: Any,
         timeout: float | None = None,
         resource: Resource | None = None,
+        from_arrival: bool = False,
+        finish: Callable[[Any], Any] | None = None,
     ) -> Run:
         """Call ``function`` with ``arguments`` in its place, as soon as that may be.
 
         Args:
             function: the user's function.
             arguments: what it is called with.
-            timeout: seconds after which the caller is answered in any case; None for no limit. The time that it waits
-                for ``resource`` does not count.
+            timeout: seconds after which the caller is answered in any case; None for no limit.
             resource: what only one run may use at a time.
+            from_arrival: count the time that it waits for ``resource``, too. If that uses up all, it never begins.
+            finish: makes the result of what the function returned, where the function ran. It may raise.
 
         Returns:
             The run, under way or, with a resource, perhaps waiting.
         """
-        run = Run(self, function, arguments, timeout, resource)
+        run = Run(self, function, arguments, timeout, resource, finish)
         self.active.add(run)
+        if from_arrival:
+            run.limit()
         if resource is None:
             run.begin()
         else:

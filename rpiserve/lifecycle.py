@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.python.failure import Failure
 
 from rpiserve.handler import UserFunction
-from rpiserve.invoke import Invoker, Trouble
+from rpiserve.invoke import Invoker, Run, Trouble
 
 
 class StartHooks:
@@ -24,6 +24,7 @@ class StartHooks:
         self._waiting = [function.name for function in self._functions]
         self._failed: list[str] = []
         self._stopping = False
+        self._run: Run | None = None
 
     @inlineCallbacks
     def run(self) -> Any:
@@ -31,14 +32,15 @@ class StartHooks:
         for function in self._functions:
             if self._stopping:
                 return
-            run = self._invoker.start(function)
+            self._run = run = self._invoker.start(function)
             run.result.addErrback(self._note, function)
-            yield run.ended
+            yield run.when_ended()
             self._waiting.remove(function.name)
 
-    def stop(self) -> None:
-        """Let no more begin."""
+    def stop(self) -> Deferred[None]:
+        """Let no more begin; fires when the one under way has ended."""
         self._stopping = True
+        return succeed(None) if self._run is None else self._run.when_ended()
 
     def _note(self, failure: Failure, function: UserFunction) -> None:
         self._failed.append(f"{function.name} failed: {Trouble(function.name).note(failure)}")

@@ -127,8 +127,10 @@ class Watchdog:
         def handle(number: int, frame: FrameType | None) -> None:
             if self._armed.locked():
                 self._end(128 + number)
-            self.arm()
-            stop(number, frame)
+            try:
+                self.arm()
+            finally:  # where there are no more threads to be had, the usual end is all there is
+                stop(number, frame)
 
         return handle
 

@@ -114,12 +114,14 @@ class Daemon(Service):
         """
         super().stopService()
         self._on_stopping()
-        self._start_hooks.stop()
         timeout = self._config.stop_timeout
         if self._web is not None:
             yield self._web.stop_listening()
         drained = [] if self._site is None else [self._site.drain()]
-        yield self._within(timeout * GRACE_SHARE, self._sensors.stop(), self._commands.stop(), *drained)
+        ends = (self._start_hooks.stop(), self._sensors.stop(), self._commands.stop(), *drained)
+        yield self._within(timeout * GRACE_SHARE, *ends)
+        self.invoker.cancel_asynchronous()
+        self._commands.cancel_asynchronous()
         yield run_stop_hooks(self._stop_functions, self.invoker, timeout * HOOKS_SHARE)
         if self._site is not None:
             self._site.abort()

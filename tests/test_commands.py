@@ -16,7 +16,7 @@ from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from rpiserve import App
-from rpiserve.commands.room import CommandsRoom
+from rpiserve.commands.room import MOST_CALLS, CommandsRoom
 from rpiserve.errors import (
     Cancelled,
     DeclarationError,
@@ -573,7 +573,7 @@ def test_a_hung_function(app: App, loop: Loop, make_room: Make) -> None:
 
     app.add_command(work, timeout=5)
     app.add_command(lambda: work(), name="concurrent", timeout=5, concurrent=True)
-    room = make_room(max_workers=1)
+    room = make_room(max_workers=2)
     hung = [outcome_of(room.call(name, {})) for name in ("work", "concurrent")]
     gate.await_entry(2)
     loop.clock.advance(5)
@@ -607,31 +607,62 @@ def test_a_late_error_is_logged(app: App, loop: Loop, make_room: Make, logged_fa
     logged_failures.clear()
 
 
-def test_time_spent_waiting_does_not_count(app: App, loop: Loop, make_room: Make) -> None:
-    """The time limit of a command begins when the command does."""
-    gate = Gate()
+def test_time_spent_waiting_counts(app: App, loop: Loop, make_room: Make) -> None:
+    """A call that has waited for its turn until its time is up is answered so, and never runs."""
     first: Deferred[None] = Deferred()
+    ran: list[str] = []
 
     class Machine:
         async def begin(self) -> None:
             await first
 
-        def work(self) -> str:
-            gate.wait()
-            return "done"
+        async def work(self) -> None:
+            ran.append("work")
 
     machine = Machine()
     app.add_command(machine.begin, timeout=100)
     app.add_command(machine.work, timeout=1)
     room = make_room()
     room.call("machine.begin", {})
-    answer = room.call("machine.work", {})
-    loop.clock.advance(50)
+    outcome = outcome_of(room.call("machine.work", {}))
+    loop.clock.advance(1)
+    assert isinstance(outcome[0], HandlerTimeout)
     first.callback(None)
-    gate.await_entry()
-    loop.clock.advance(0.9)
+    assert ran == []
+    assert room.running() == []
+
+
+def test_hundreds_may_wait(app: App, loop: Loop, make_room: Make) -> None:
+    """However many calls wait for an object, all get their turn, and one too many is told so at once."""
+    first: Deferred[None] = Deferred()
+
+    @app.command
+    async def work() -> None:
+        await first
+
+    room = make_room()
+    outcomes = [outcome_of(room.call("work", {})) for _ in range(MOST_CALLS)]
+    with pytest.raises(ResourceHeld, match="under way already"):
+        room.call("work", {})
+    first.callback(None)
+    assert outcomes == [[b"null"]] * MOST_CALLS
+    assert outcome_of(room.call("work", {})) == [b"null"]
+
+
+def test_hung_concurrent_calls_are_bounded(app: App, loop: Loop, make_room: Make) -> None:
+    """Each call that hangs keeps a thread; when there are as many of those as workers, no more begin."""
+    gate = Gate()
+    app.add_command(lambda: gate.wait(), name="hang", timeout=1, concurrent=True)
+    room = make_room(max_workers=2)
+    outcomes = [outcome_of(room.call("hang", {})) for _ in range(2)]
+    gate.await_entry(2)
+    loop.clock.advance(1)
+    assert all(isinstance(outcome[0], HandlerTimeout) for outcome in outcomes)
+    with pytest.raises(ResourceHeld, match="2 calls of concurrent commands hang"):
+        room.call("hang", {})
     gate.open()
-    assert loop.wait(answer) == [b'"done"']
+    loop.until(lambda: not room.running())
+    loop.wait(room.call("hang", {}))
 
 
 def test_async_commands(app: App, loop: Loop, make_room: Make) -> None:
@@ -658,8 +689,10 @@ def test_async_commands(app: App, loop: Loop, make_room: Make) -> None:
     assert len(fires) == 2
     loop.clock.advance(5)
     assert isinstance(outcomes[1][0], HandlerTimeout)
-    fires[2].callback("third")
-    assert outcomes[2] == [b'"third"']
+    assert isinstance(outcomes[2][0], HandlerTimeout)  # it waited for as long
+    outcome = outcome_of(room.call("machine.work", {}))
+    fires[-1].callback("fourth")
+    assert outcome == [b'"fourth"']
 
 
 def fail(error: BaseException) -> Any:

@@ -596,3 +596,9 @@ def test_read_and_write_as_one_step(data: DataView, tree: DataTree) -> None:
     assert sorted(chain(*got)) == list(range(rounds))
     assert data["count"] == rounds + sum(len(one) < rounds for one in got)
     assert data["stack"] == {}
+
+
+def test_as_text(data: DataView) -> None:
+    """Printed, a view shows what is in it."""
+    data["a"] = {"b": [1]}
+    assert str(data) == "{'a': {'b': [1]}}"

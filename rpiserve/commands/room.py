@@ -15,6 +15,9 @@ from rpiserve.errors import Cancelled, DataError, HandlerFailed, HandlerTimeout,
 from rpiserve.invoke import Invoker, Resource, log_incident
 from rpiserve.threads import ThreadPool
 
+MOST_CALLS = 128
+"""How many calls may run or wait at the same time: so many connections can wait for them, and others are left."""
+
 
 class CommandsRoom:
     """All commands of an app.
@@ -34,6 +37,7 @@ class CommandsRoom:
         max_workers: int,
     ) -> None:
         self._commands = commands
+        self._max_workers = max_workers
         owned = [(name, command.owner) for name, command in commands.items() if command.owner is not None]
         self._resources = {id(owner): Resource(name.rpartition(".")[0] or name) for name, owner in owned}
         # Only one call of an owner's runs at a time, so with a thread for each owner none waits for another's thread.
@@ -50,9 +54,10 @@ class CommandsRoom:
         Returns:
             A Deferred that fires with the result as JSON. It fails with `HandlerTimeout`, with `ResourceHeld` if the
             object is busy with a call that hangs, or with `HandlerFailed` if the command raised or its result cannot be
-            served.
+            served. The time that a call waits for its turn counts: if that uses up its limit, it never runs.
 
         Raises:
+            ResourceHeld: too many calls are under way.
             UnknownCommand: there is none of that name.
             BadArguments: the arguments do not fit.
         """
@@ -60,16 +65,26 @@ class CommandsRoom:
         if command is None:
             raise UnknownCommand(f"there is no command {name[:100]!r}; /cmds lists them")
         converted = command.signature.convert(arguments)
-        function = attrs.evolve(command.function, call=partial(command.function.call, **converted))
-        if command.owner is None:
-            run = self._concurrent.start(function, timeout=command.timeout)
-        else:
-            resource = self._resources[id(command.owner)]
-            run = self._serial.start(function, timeout=command.timeout, resource=resource)
+        invoker = self._concurrent if command.owner is None else self._serial
+        self._check_room(invoker)
+        run = invoker.start(
+            attrs.evolve(command.function, call=partial(command.function.call, **converted)),
+            timeout=command.timeout,
+            resource=None if command.owner is None else self._resources[id(command.owner)],
+            from_arrival=True,
+            finish=partial(_encode, name),
+        )
         # A Deferred of its own: to cancel it gives up the answer, not the run.
         answer: Deferred[bytes] = Deferred()
-        run.result.addCallbacks(_encode, _explain, callbackArgs=(name,), errbackArgs=(name,)).addBoth(answer.callback)
+        run.result.addErrback(_explain, name).addBoth(answer.callback)
         return answer
+
+    def _check_room(self, invoker: Invoker) -> None:
+        if len(self._serial.active) + len(self._concurrent.active) >= MOST_CALLS:
+            raise ResourceHeld(f"{MOST_CALLS} calls of commands are under way already; try again later")
+        # Each call that hangs has a thread of its own, besides those of the pool: there shall not be ever more of them.
+        if invoker is self._concurrent and invoker.pool.stuck >= self._max_workers:
+            raise ResourceHeld(f"{invoker.pool.stuck} calls of concurrent commands hang; try again later")
 
     def describe(self) -> list[dict[str, Any]]:
         """Return what ``/cmds`` shows of each command, but for its URL."""
@@ -82,16 +97,21 @@ class CommandsRoom:
         """Return a Deferred that fires when all calls have ended that are not stuck. Those that wait are given up."""
         runs = [run for invoker in (self._serial, self._concurrent) for run in invoker.active]
         for run in runs:
-            if run.started is None:
+            if run.waiting:
                 run.cancel()
         return DeferredList([run.when_ended() for run in runs if not run.stuck])
+
+    def cancel_asynchronous(self) -> None:
+        """Cancel the calls that run on the reactor."""
+        for invoker in (self._serial, self._concurrent):
+            invoker.cancel_asynchronous()
 
     def running(self) -> list[str]:
         """Return the names of the commands that run."""
         return [*self._serial.running(), *self._concurrent.running()]
 
 
-def _encode(result: object, name: str) -> bytes:
+def _encode(name: str, result: object) -> bytes:
     try:
         return codec.encode(codec.to_wire(result, f"the result of {name}"))
     except DataError:
@@ -101,6 +121,6 @@ def _encode(result: object, name: str) -> bytes:
 
 def _explain(failure: Failure, name: str) -> Failure:
     """Return a failure that may be shown to a client: what the run itself came to, or else an incident."""
-    if failure.check(HandlerTimeout, ResourceHeld, Cancelled):
+    if failure.check(HandlerTimeout, ResourceHeld, Cancelled, HandlerFailed):
         return failure
     return Failure(HandlerFailed(f"the command {name} failed", log_incident(name, failure)))

@@ -217,7 +217,7 @@ class Planned:
     def report(self) -> dict[str, Any]:
         """Return what ``/sensors`` shows of it; the next run in the schedule's own zone."""
         next_run = None
-        if self._agenda is not None:
+        if self._agenda is not None and self._agenda.slot > self._now():  # a run that lasts longer decides at its end
             next_run = self._agenda.slot.astimezone(self._zone).isoformat(timespec="seconds")
         return {
             "interval": None,

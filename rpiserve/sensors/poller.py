@@ -20,7 +20,7 @@ from rpiserve.data import DataTree
 from rpiserve.declare.base import Polled
 from rpiserve.errors import Cancelled, SensorError
 from rpiserve.invoke import Invoker, Resource, Run, Trouble
-from rpiserve.nodes import Source
+from rpiserve.nodes import Sapling, Source
 from rpiserve.sensors.cadence import Cadence
 from rpiserve.views import DataView
 
@@ -93,7 +93,7 @@ class Poller:
             self._retry.cancel()
             self._retry = None
         run = self._run
-        if run is not None and run.started is None:
+        if run is not None and run.waiting:
             run.cancel()
         return succeed(None) if run is None or run.stuck or self._run is None else run.when_ended()
 
@@ -145,7 +145,9 @@ class Poller:
             self._retry = self._clock.callLater(backoff.delay(self._trouble.count), self._prepare)
 
     def _run_once(self) -> Deferred[None]:
-        run = self._invoker.start(self._polled.function, timeout=self._polled.timeout, resource=self._resource)
+        run = self._invoker.start(
+            self._polled.function, timeout=self._polled.timeout, resource=self._resource, finish=self._check
+        )
         self.tally.runs += 1
         self.tally.last_run = self._wall()
         return self._follow(run, self._take, lambda: self._cadence.ended(self._trouble.count))
@@ -174,12 +176,20 @@ class Poller:
             self.tally.duration = run.duration
         return outcome
 
-    def _take(self, reading: object) -> None:
+    def _check(self, reading: object) -> "Sapling | None":
+        """Return a sensor's reading as it goes into the tree. This runs where the sensor ran, for it may take long."""
         polled = self._polled
-        if polled.path is not None:
-            if reading is None:
-                raise SensorError("the reading is None: the function has returned nothing")
-            self._tree.assign(polled.path, reading, units=polled.units, source=self._source)
+        if polled.path is None:
+            return None
+        if reading is None:
+            raise SensorError("the reading is None: the function has returned nothing")
+        return self._tree.sprout(polled.path, reading, units=polled.units, source=self._source)
+
+    def _take(self, sapling: "Sapling | None") -> None:
+        if self._polled.path is not None and sapling is not None:
+            self._tree.plant(self._polled.path, sapling)
+        if self._trouble.count:
+            self._tree.recover(self._source)
         self._good = True
         self._trouble.clear()
 

@@ -1,6 +1,7 @@
 """The room of all that polls: the pollers, the long-running threads, and the ageing of what they wrote."""
 
 from collections.abc import Callable
+from datetime import tzinfo
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -11,6 +12,7 @@ from tzlocal import get_localzone
 
 from rpiserve.data import DataTree
 from rpiserve.declare.base import Every, Polled
+from rpiserve.errors import StartError
 from rpiserve.invoke import Invoker, Resource
 from rpiserve.registry import Registry
 from rpiserve.sensors.cadence import Cadence, FixedDelay, FixedRate, Planned
@@ -81,8 +83,18 @@ def cadence_of(polled: Polled, clock: IReactorTime, wall: Callable[[], float]) -
     """Return the cadence that ``polled`` asks for; a plan without a zone is in the machine's own."""
     cadence = polled.cadence
     if not isinstance(cadence, Every):
-        plan, zone = cadence.plan, cadence.zone or get_localzone()
+        plan, zone = cadence.plan, cadence.zone or _local_zone(polled.function.name)
         return Planned(lambda now: plan.timetable(now, zone), plan.describe(), zone, clock, wall)
     if cadence.fixed_delay:
         return FixedDelay(cadence.interval, clock, wall)
     return FixedRate(polled.function.name, cadence.interval, clock, wall)
+
+
+def _local_zone(name: str) -> tzinfo:
+    try:
+        return get_localzone()
+    except Exception as error:
+        raise StartError(
+            f"{name}: this machine's time zone cannot be told ({' '.join(str(error).split())}): "
+            "set TZ to a name such as Europe/Berlin, or give the schedule a timezone="
+        ) from error

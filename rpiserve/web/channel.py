@@ -86,6 +86,8 @@ class LimitedRequest(server.Request):
         self.site = self.channel.site
         self.setHeader(b"Date", datetimeToString())
         self.setHeader(b"X-Content-Type-Options", b"nosniff")
+        # Or another site's page could show one of ours in a frame, and guide a click onto its buttons.
+        self.setHeader(b"Content-Security-Policy", b"frame-ancestors 'self'")
         try:
             self.prepath, self.postpath = [], self.site.gate.admit(self)
             self.render(self.site.resource)
@@ -122,7 +124,8 @@ class LimitedRequest(server.Request):
 
     def answer_problem(self, problem: Problem) -> Deferred[None]:
         """Send ``problem`` as the answer."""
-        return self.answer(problem.status, CONTENT_TYPE, problem.body(), problem.headers)
+        headers = {b"Cache-Control": b"no-store", **problem.headers}  # what is not there now may be there soon
+        return self.answer(problem.status, CONTENT_TYPE, problem.body(), headers)
 
 
 @implementer(IPushProducer)

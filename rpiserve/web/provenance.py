@@ -23,6 +23,10 @@ TRUSTED_SITES = ("same-origin", "none")
 _LOOPBACK_HOST = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
 
+FORWARDED = (b"Forwarded", b"X-Forwarded-For", b"X-Forwarded-Host", b"X-Real-IP", b"Via")
+"""What a reverse proxy puts into a request. It comes to us by loopback, but it came to the proxy from anywhere."""
+
+
 class Provenance:
     """The rules for requests that change something.
 
@@ -61,6 +65,8 @@ class Provenance:
 
 
 def _is_by_loopback(request: LimitedRequest) -> bool:
+    if any(request.requestHeaders.hasHeader(name) for name in FORWARDED):
+        return False
     if isinstance(request.host, UNIXAddress):  # where no browser goes
         return True
     return is_loopback(request.host) and _LOOPBACK_HOST.fullmatch(_header(request, b"Host") or "") is not None
