@@ -95,7 +95,9 @@ class Config:
     header_timeout: float = _option(_LIMITS.header_seconds, _seconds, "SECONDS", "seconds for a request's headers")
     body_timeout: float = _option(_LIMITS.body_seconds, _seconds, "SECONDS", "seconds for a request's body")
     idle_timeout: float = _option(_LIMITS.idle_seconds, _seconds, "SECONDS", "seconds a connection may be idle")
-    write_timeout: float = _option(_LIMITS.write_seconds, _seconds, "SECONDS", "seconds a client may read no answer")
+    write_timeout: float = _option(
+        _LIMITS.write_seconds, _seconds, "SECONDS", "seconds a client may take for 100 KB of an answer"
+    )
     max_connections: int = _option(_LIMITS.connections, _count, "COUNT", "connections in all")
     max_connections_per_address: int = _option(
         _LIMITS.connections_per_address, _count, "COUNT", "connections from one address beyond this machine"

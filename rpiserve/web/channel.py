@@ -48,7 +48,7 @@ class Limits:
         header_seconds: how long a request's line and headers may take to arrive.
         body_seconds: how long its body may take to arrive.
         idle_seconds: how long a connection may wait before a request.
-        write_seconds: how long a peer may read nothing of what we send.
+        write_seconds: how long a peer may take to read what the buffers hold, some 100 KB.
         connections: how many connections there may be.
         connections_per_address: how many from one address, unless it is a loopback address.
     """
