@@ -96,7 +96,7 @@ class Config:
     body_timeout: float = _option(_LIMITS.body_seconds, _seconds, "SECONDS", "seconds for a request's body")
     idle_timeout: float = _option(_LIMITS.idle_seconds, _seconds, "SECONDS", "seconds a connection may be idle")
     write_timeout: float = _option(
-        _LIMITS.write_seconds, _seconds, "SECONDS", "seconds a client may take for 100 KB of an answer"
+        _LIMITS.write_seconds, _seconds, "SECONDS", "seconds a client may take to read 100 KB"
     )
     max_connections: int = _option(_LIMITS.connections, _count, "COUNT", "connections in all")
     max_connections_per_address: int = _option(
