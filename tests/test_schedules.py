@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
 from rpiserve.data import DataTree
-from rpiserve.declare.base import Planned
+from rpiserve.declare.base import ByPlan
 from rpiserve.declare.schedules import CRON_TIME_LIMIT
 from rpiserve.errors import DeclarationError, SensorError
 from rpiserve.handler import Handler, Where
@@ -77,7 +77,7 @@ def test_schedule_by_default(app: Registry) -> None:
     assert polled.function.call is write
     assert polled.function.where is Where.THREAD
     assert polled.prepare is polled.handler is polled.bus is polled.path is None
-    assert polled.cadence == Planned(Schedule(None, None, Repeat.DAILY, 1), None)
+    assert polled.cadence == ByPlan(Schedule(None, None, Repeat.DAILY, 1), None)
     assert polled.timeout == 86_400
     assert polled.max_age == float("inf")
 
@@ -95,7 +95,7 @@ def test_schedule_with_everything(app: Registry) -> None:
     assert polled.function.call == writer.invoke
     assert polled.function.where is polled.prepare.where is Where.REACTOR
     assert polled.prepare.call == writer.prepare
-    assert polled.cadence == Planned(
+    assert polled.cadence == ByPlan(
         Schedule(time(6, 30), date(2026, 1, 1), Repeat.MINUTELY, 15), ZoneInfo("Asia/Kolkata")
     )
     assert polled.timeout == 20
@@ -235,7 +235,7 @@ def test_cron(app: Registry) -> None:
     assert polled.kind == "cron"
     assert polled.function.name == "blinds"
     assert polled.function.where is Where.THREAD
-    assert polled.cadence == Planned(CronLine("0 6 * * mon-fri"), ZoneInfo("Europe/Berlin"))
+    assert polled.cadence == ByPlan(CronLine("0 6 * * mon-fri"), ZoneInfo("Europe/Berlin"))
     assert (polled.timeout, polled.bus, polled.max_age) == (5, "wire", float("inf"))
     assert polled.prepare is polled.handler is polled.path is None
 
@@ -251,7 +251,7 @@ def test_cron_by_default(app: Registry) -> None:
 
     first, second = app.polled
     assert first.function.where is second.function.where is Where.REACTOR
-    assert first.cadence == Planned(CronLine("*/5 * * * *"), None)
+    assert first.cadence == ByPlan(CronLine("*/5 * * * *"), None)
     assert first.timeout == CRON_TIME_LIMIT
 
 

@@ -31,7 +31,7 @@ class Every:
 
 
 @attrs.frozen
-class Planned:
+class ByPlan:
     """By a timetable.
 
     Attributes:
@@ -64,7 +64,7 @@ class Polled:
     function: UserFunction
     prepare: UserFunction | None
     handler: Handler | None
-    cadence: Every | Planned
+    cadence: Every | ByPlan
     timeout: float
     max_age: float
     bus: str | None

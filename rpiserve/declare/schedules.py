@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from rpiserve.declare.base import (
+    ByPlan,
     Declarations,
-    Planned,
     Polled,
     checked_bus,
     checked_name,
@@ -71,7 +71,7 @@ class ScheduleDeclarations(Declarations):
             function=function,
             prepare=prepare,
             handler=handler if isinstance(handler, Handler) else None,
-            cadence=Planned(plan, _zone(name, timezone)),
+            cadence=ByPlan(plan, _zone(name, timezone)),
             timeout=usual if timeout is None else checked_seconds(name, "timeout", timeout),
             max_age=math.inf,
             bus=checked_bus(name, bus),
@@ -120,7 +120,7 @@ class ScheduleDeclarations(Declarations):
                 function=UserFunction.declare(own, function, reactor=reactor),
                 prepare=None,
                 handler=None,
-                cadence=Planned(CronLine(line), _zone(own, timezone)),
+                cadence=ByPlan(CronLine(line), _zone(own, timezone)),
                 timeout=checked_seconds(own, "timeout", timeout),
                 max_age=math.inf,
                 bus=checked_bus(own, bus),

@@ -85,10 +85,6 @@ class WebServer:
         """Take no more connections."""
         return succeed(None) if self._port is None else maybeDeferred(self._port.stopListening)
 
-    def reasons(self) -> list[str]:
-        """Return why it is not ready."""
-        return [] if self._port is not None else ["the HTTP server does not listen yet"]
-
 
 def describe(address: IAddress) -> str:
     """Return a listening ``address`` as a person writes it."""
