@@ -830,3 +830,22 @@ def test_json_from_many_threads(tree: DataTree) -> None:
         texts = {job.result(timeout=10) for job in [pool.submit(read) for _ in range(4)]}
     assert texts == {tree.root.json}
     assert plain(tree.root) == {str(number): {"a": number} for number in range(300)}
+
+
+def test_recover(tree: DataTree) -> None:
+    """A handler that works again takes the error off all its leaves, those too that it has not written again."""
+    mine, other = Source("mine", 60), Source("other", 60)
+    for path, source in (("a", mine), ("b", mine), ("c", other)):
+        tree.assign((path,), 1, source=source)
+    tree.fail(mine, "broken")
+    tree.fail(other, "broken, too")
+    before = tree.root.revision
+    tree.recover(mine)
+    assert [(leaf(tree, key).state, leaf(tree, key).error) for key in "abc"] == [
+        ("ok", None),
+        ("ok", None),
+        ("error", "broken, too"),
+    ]
+    assert tree.root.revision == before + 1
+    tree.recover(mine)
+    assert tree.root.revision == before + 1

@@ -219,3 +219,12 @@ def test_methods_that_never_act(bell: Bell, method: str) -> None:
     for target in ("/cmd?name=ring", "/?name=ring", "/cmds?name=ring"):
         client.ask(target, method, JSON, "Sec-Fetch-Site: same-origin", "Origin: http://localhost", body=BODY)
     assert bell.rung == 0
+
+
+@pytest.mark.parametrize("header", ["Forwarded: for=203.0.113.9", "X-Forwarded-For: 203.0.113.9", "Via: 1.1 proxy"])
+def test_forwarded_requests_are_not_by_loopback(bell: Bell, header: str) -> None:
+    """What a reverse proxy passes on comes by loopback, but from anywhere: GET rings nothing, POST is fine."""
+    site = Site(bell)
+    assert site.get(header) == 403
+    assert site.get(header, "Sec-Fetch-Site: same-origin") == 200
+    assert site.post(header) == 200

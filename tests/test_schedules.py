@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Any, cast
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -13,7 +13,7 @@ from twisted.logger import LogEvent
 from rpiserve.data import DataTree
 from rpiserve.declare.base import ByPlan
 from rpiserve.declare.schedules import CRON_TIME_LIMIT
-from rpiserve.errors import DeclarationError, SensorError
+from rpiserve.errors import DeclarationError, SensorError, StartError
 from rpiserve.handler import Handler, Where
 from rpiserve.invoke import Invoker
 from rpiserve.registry import Registry
@@ -436,3 +436,15 @@ def test_stop_during_a_run(house: House) -> None:
     house.wait(100)
     assert len(runs) == 1
     house.room = None
+
+
+def test_a_machine_whose_zone_cannot_be_told(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TZ that names no zone ends the start with a line that names the schedule and what to do."""
+
+    def get_localzone() -> None:
+        raise ZoneInfoNotFoundError("No time zone found with key CET-1CEST")
+
+    monkeypatch.setattr(room_module, "get_localzone", get_localzone)
+    house.app.schedule(Writer(house.clock), reactor=True)
+    with pytest.raises(StartError, match=r"Writer: this machine's time zone cannot be told .*set TZ to a name"):
+        house.start()

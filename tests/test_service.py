@@ -306,3 +306,23 @@ def test_connections_are_cut_in_the_end(app: App) -> None:
         running.reactor.advance(0.2)
     assert (transport.aborted, running.stopped) == (True, True)
     assert [event["running"] for event in logs if "running" in event] == ["connections"]
+
+
+def test_what_runs_on_the_reactor_is_cancelled_at_last(app: App) -> None:
+    """After the time of grace an ``async def`` is cancelled, so that what it has to put right is put right."""
+    cleaned: list[str] = []
+
+    @app.sensor("garden/pump", every=60)
+    async def pump() -> float:
+        try:
+            await Deferred()
+        finally:
+            cleaned.append("pump")
+        return 1.0
+
+    running = Running(app)
+    running.stop()
+    assert cleaned == []
+    with capturedLogs():
+        running.reactor.advance(4)
+    assert (cleaned, running.stopped) == (["pump"], True)
