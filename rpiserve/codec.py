@@ -27,6 +27,8 @@ _KNOWN = (
     "None, bool, int, float, str, list, dict, tuple, set, datetime, date, time, Decimal, UUID, Enum and dataclasses"
 )
 
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
+
 _LONGEST_NUMBER = 4300  # see sys.int_info.default_max_str_digits
 
 JSON_DEPTH = 32
@@ -78,8 +80,13 @@ def plain_text(value: str, where: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return ``text`` with each lone surrogate as its escape: a message about a file may hold some of its name's."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Return ``text`` with lone surrogates and control characters as escapes.
+
+    A message about a file may hold some of its name's, and one about a device what that has answered: a terminal that
+    shows the log would obey it.
+    """
+    plain = text.encode("utf-8", "backslashreplace").decode()
+    return _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", plain)
 
 
 def to_wire(value: object, where: str) -> Any:

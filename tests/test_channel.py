@@ -11,7 +11,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from rpiserve.data import DataTree
-from rpiserve.web.channel import CHUNK, LINGER, MAX_HEADERS, LimitedRequest, Limits
+from rpiserve.web.channel import CHUNK, LINGER, MAX_HEADERS, MOST_PIECES, LimitedRequest, Limits
 
 LIMITS = Limits(
     body=1000,
@@ -640,3 +640,12 @@ def test_no_access_log(clock: Clock, tree: DataTree) -> None:
     site.doStop()
     assert clock.getDelayedCalls() == []
     assert peer.answer().status == 200
+
+
+def test_a_body_in_too_many_pieces(clock: Clock) -> None:
+    """A body that comes byte by byte costs far more than its size to take apart, and is refused before it has."""
+    head = b"POST /data HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    peer = Peer(make_site(clock)).send(head, b"1\r\nx\r\n" * MOST_PIECES)
+    assert peer.received == b""
+    peer.send(b"1\r\nx\r\n")
+    assert peer.answer().status == 413

@@ -362,3 +362,4 @@ def test_printable() -> None:
     """A text with lone surrogates becomes one that can be encoded; any other stays as it is."""
     assert codec.printable("/dev/\udcff: gone") == "/dev/\\udcff: gone"
     assert codec.printable("°C 🌡") == "°C 🌡"
+    assert codec.printable("x\n\x1b[2J\x9f") == r"x\x0a\x1b[2J\x9f"

@@ -293,7 +293,7 @@ def test_malformed_paths(browser: Browser, path: str) -> None:
 
 
 def test_links(folder: Path, browser: Browser) -> None:
-    """A link within the folder is followed; one that leads out of it is not, nor one to nowhere or in circles."""
+    """A link within the folder is followed; one that leads out of it or to what is hidden is not."""
     (folder / "again.html").symlink_to("sub/page.html")
     (folder / "again").symlink_to("sub", target_is_directory=True)
     for path in ("again.html", "again/page.html", "again/"):
@@ -302,9 +302,22 @@ def test_links(folder: Path, browser: Browser) -> None:
     (folder / "absolute.txt").symlink_to(folder.parent / "secret.txt")
     (folder / "out").symlink_to("../www-secret", target_is_directory=True)
     (folder / "bare" / "index.html").symlink_to(folder.parent / "secret.txt")
+    (folder / ".secret").write_bytes(b"secret")
+    (folder / "hidden.txt").symlink_to(".secret")
     (folder / "nowhere").symlink_to("nothing")
     (folder / "circle").symlink_to("circle")
-    for path in ("out.txt", "absolute.txt", "out", "out/", "out/secret.txt", "bare/", "nowhere", "circle", "circle/x"):
+    for path in (
+        "out.txt",
+        "hidden.txt",
+        "absolute.txt",
+        "out",
+        "out/",
+        "out/secret.txt",
+        "bare/",
+        "nowhere",
+        "circle",
+        "circle/x",
+    ):
         answer = browser.get(f"/www/{path}")
         assert answer.status == 404
         assert b"secret" not in answer.body

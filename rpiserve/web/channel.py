@@ -35,6 +35,9 @@ MAX_HEADERS = 100
 
 JSON = b"application/json"
 
+MOST_PIECES = 10_000
+"""How many pieces a body may come in: a million chunks of a byte each would cost seconds to take apart."""
+
 CHUNK = 1 << 16
 """In bytes. Larger bodies are sent piece by piece, as fast as the peer reads them."""
 
@@ -67,6 +70,7 @@ class LimitedRequest(server.Request):
 
     channel: "LimitedChannel"  # None once the connection is gone
     content: BytesIO
+    pieces = 0
     args: dict[bytes, list[bytes]]
     postpath: list[bytes]
 
@@ -76,7 +80,8 @@ class LimitedRequest(server.Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         """Take a piece of the body, unless it is too large by now."""
-        if self.content.tell() + len(data) > self.channel.limits.body:
+        self.pieces += 1
+        if self.content.tell() + len(data) > self.channel.limits.body or self.pieces > MOST_PIECES:
             self.channel.refuse_body()
         else:
             self.content.write(data)

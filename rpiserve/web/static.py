@@ -70,4 +70,6 @@ class Pages:
         file = Path(os.path.realpath(self._folder.joinpath(*segments)))
         if not file.is_relative_to(self._folder):  # a link that leads out
             raise Problem(404, _NOTHING)
+        if any(part.startswith(".") for part in file.relative_to(self._folder).parts):  # one to what is hidden
+            raise Problem(404, _NOTHING)
         return file
