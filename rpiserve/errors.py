@@ -65,4 +65,4 @@ class HandlerFailed(RpiserveError):
 
 
 class Cancelled(RpiserveError):
-    """A run was given up before it began, because the daemon stops."""
+    """A run was given up, because the daemon stops."""
