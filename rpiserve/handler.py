@@ -3,12 +3,12 @@
 import inspect
 from collections.abc import Callable
 from enum import Enum
-from functools import partial
 from typing import Any
 
 import attrs
 
 from rpiserve.errors import DeclarationError, NotRunning
+from rpiserve.signature import called
 from rpiserve.views import DataView
 
 
@@ -50,11 +50,7 @@ class UserFunction:
         """
         if not callable(call):
             raise DeclarationError(f"{name}: {call!r} is no function")
-        inner = call
-        while isinstance(inner, partial):
-            inner = inner.func
-        if not (inspect.isroutine(inner) or inspect.isclass(inner)):
-            inner = type(inner).__call__
+        inner = called(call)
         if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
             raise DeclarationError(f"{name}: a function with 'yield' in it does not run when it is called; use return")
         if arguments is not None:

@@ -211,13 +211,23 @@ def _unquoted(text: str) -> str:
     return inner if isinstance(inner, str) else text
 
 
-def _written(function: Callable[..., Any]) -> Any:
-    """Return the function that somebody wrote: what is beneath the partials, the binding and the decorators."""
+def beneath_partials(function: Any) -> Any:
+    """Return what ``function`` calls in the end, if it is a partial."""
     while isinstance(function, partial):
         function = function.func
-    if not (inspect.isroutine(function) or inspect.isclass(function)):
-        function = type(function).__call__
-    return inspect.unwrap(getattr(function, "__func__", function))
+    return function
+
+
+def called(function: Any) -> Any:
+    """Return the function or class that runs when ``function`` is called: of another object it is its ``__call__``."""
+    function = beneath_partials(function)
+    return function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
+
+
+def _written(function: Callable[..., Any]) -> Any:
+    """Return the function that somebody wrote: what is beneath the partials, the binding and the decorators."""
+    inner = called(function)
+    return inspect.unwrap(getattr(inner, "__func__", inner))
 
 
 def _bound(function: Callable[..., Any]) -> list[str]:

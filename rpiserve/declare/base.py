@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import tzinfo
 from itertools import count
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import attrs
 
@@ -12,6 +12,9 @@ from rpiserve.errors import DeclarationError
 from rpiserve.handler import Handler, UserFunction
 from rpiserve.paths import Path
 from rpiserve.timetable import CronLine, Schedule
+
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+"""What a decorator is put above, and returns as it is."""
 
 LONGEST_INTERVAL = 1e9
 """In seconds, some thirty years. For anything much longer there are no dates, and an infinity is never over."""

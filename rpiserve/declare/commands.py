@@ -3,17 +3,14 @@
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 import attrs
 
-from rpiserve.declare.base import Declarations, checked_name, checked_seconds
+from rpiserve.declare.base import AnyFunction, Declarations, checked_name, checked_seconds
 from rpiserve.errors import DeclarationError
 from rpiserve.handler import UserFunction
-from rpiserve.signature import Signature
-
-AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+from rpiserve.signature import Signature, beneath_partials
 
 TIME_LIMIT = 30.0
 """Seconds that a command may take by default."""
@@ -38,8 +35,7 @@ class Command:
     @property
     def doc(self) -> str:
         """What its docstring says."""
-        call = self.function.call
-        return inspect.getdoc(call.func if isinstance(call, partial) else call) or ""
+        return inspect.getdoc(beneath_partials(self.function.call)) or ""
 
 
 class CommandDeclarations(Declarations):
@@ -126,8 +122,7 @@ class CommandDeclarations(Declarations):
 
 def _owner(function: Any) -> object:
     """Return the object that ``function`` is a method of, else the function itself; a partial is what is in it."""
-    while isinstance(function, partial):
-        function = function.func
+    function = beneath_partials(function)
     owner = getattr(function, "__self__", None)
     return function if owner is None else owner
 

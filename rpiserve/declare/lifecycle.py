@@ -1,13 +1,11 @@
 """Declaring what runs for long, and what runs once at the start and at the end."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from rpiserve.declare.base import Declarations, checked_name, name_of
+from rpiserve.declare.base import AnyFunction, Declarations, checked_name, name_of
 from rpiserve.errors import DeclarationError
 from rpiserve.handler import UserFunction, Where
-
-AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 
 class LifecycleDeclarations(Declarations):
@@ -53,8 +51,7 @@ class LifecycleDeclarations(Declarations):
         Raises:
             DeclarationError: it is no function, or takes arguments.
         """
-        declare = self._hook("on_start", self.start_hooks, reactor)
-        return declare if function is None else declare(function)
+        return self._hook("on_start", self.start_hooks, reactor, function)
 
     def on_stop(self, function: Callable[..., Any] | None = None, /, *, reactor: bool = False) -> Callable[..., Any]:
         """Declare a function without arguments that runs once at shutdown, after all handlers have ended.
@@ -65,13 +62,14 @@ class LifecycleDeclarations(Declarations):
         Raises:
             DeclarationError: it is no function, or takes arguments.
         """
-        declare = self._hook("on_stop", self.stop_hooks, reactor)
-        return declare if function is None else declare(function)
+        return self._hook("on_stop", self.stop_hooks, reactor, function)
 
-    def _hook(self, kind: str, hooks: list[UserFunction], reactor: bool) -> Callable[[AnyFunction], AnyFunction]:
+    def _hook(
+        self, kind: str, hooks: list[UserFunction], reactor: bool, function: Callable[..., Any] | None
+    ) -> Callable[..., Any]:
         def declare(function: AnyFunction) -> AnyFunction:
             name = f"{kind} {name_of(function)}"
             hooks.append(UserFunction.declare(name, function, reactor=reactor))
             return function
 
-        return declare
+        return declare if function is None else declare(function)

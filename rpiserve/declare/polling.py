@@ -1,12 +1,13 @@
 """Declaring what runs again and again at an interval: sensors, handlers, background functions."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 
 from rpiserve.data import Units
 from rpiserve.declare.base import (
+    AnyFunction,
     Declarations,
     Every,
     Polled,
@@ -19,8 +20,6 @@ from rpiserve.declare.base import (
 from rpiserve.errors import DeclarationError, PathError
 from rpiserve.handler import Handler, UserFunction
 from rpiserve.paths import Path, format_path, overlap, parse_path
-
-AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 SHORTEST_INTERVAL = 0.01
 """In seconds. Anything shorter is a loop, which belongs into a thread of its own."""

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Callable
 from datetime import date, datetime, time, tzinfo
-from typing import Any, TypeVar
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from rpiserve.declare.base import (
+    AnyFunction,
     ByPlan,
     Declarations,
     Polled,
@@ -19,8 +20,6 @@ from rpiserve.declare.base import (
 from rpiserve.errors import DeclarationError
 from rpiserve.handler import Handler, UserFunction
 from rpiserve.timetable import FIRST_YEAR, LAST_YEAR, MAX_FACTOR, PERIODS, CronLine, Repeat, Schedule
-
-AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 CRON_TIME_LIMIT = 3600.0
 """Seconds that a run by a cron line may take by default."""

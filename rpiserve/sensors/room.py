@@ -93,7 +93,7 @@ def cadence_of(polled: Polled, clock: IReactorTime, wall: Callable[[], float]) -
 def _local_zone(name: str) -> tzinfo:
     try:
         return get_localzone()
-    except Exception as error:
+    except Exception as error:  # by what is wrong with the machine, tzlocal raises one thing or another
         raise StartError(
             f"{name}: this machine's time zone cannot be told ({' '.join(str(error).split())}): "
             "set TZ to a name such as Europe/Berlin, or give the schedule a timezone="
