@@ -63,10 +63,12 @@ setup(
     install_requires=[
         "attrs>=23.2",
         "cronsim>=2.6",
+        "hiredis>=3",
         "klein>=24.8",
         "msgspec>=0.19",
         "psutil>=5.9.4",
         "twisted[tls]>=24.10",
+        "txredisapi>=1.6",
         "tzdata",  # where the system has no time zones of its own
         "tzlocal>=5",
         "werkzeug>=3",

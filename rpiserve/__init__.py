@@ -4,10 +4,45 @@ The names here are what an app module needs. Importing them starts nothing and i
 """
 
 from rpiserve.app import App
-from rpiserve.errors import RpiserveError, SensorError
+from rpiserve.caller import Caller
+from rpiserve.context import broadcast, cache, logger, request, response
+from rpiserve.errors import (
+    BusUnavailable,
+    CallTimeout,
+    NoResponders,
+    NotRunning,
+    RemoteError,
+    RpiserveError,
+    SensorError,
+    Stopped,
+    TooManyPending,
+)
 from rpiserve.handler import Handler
+from rpiserve.messaging.exchange import PubSubRequest, PubSubResponse
 from rpiserve.timetable import Repeat
 
 __version__ = "0.1.0"
 
-__all__ = ["App", "Handler", "Repeat", "RpiserveError", "SensorError", "__version__"]
+__all__ = [
+    "App",
+    "BusUnavailable",
+    "CallTimeout",
+    "Caller",
+    "Handler",
+    "NoResponders",
+    "NotRunning",
+    "PubSubRequest",
+    "PubSubResponse",
+    "RemoteError",
+    "Repeat",
+    "RpiserveError",
+    "SensorError",
+    "Stopped",
+    "TooManyPending",
+    "__version__",
+    "broadcast",
+    "cache",
+    "logger",
+    "request",
+    "response",
+]

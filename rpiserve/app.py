@@ -1,7 +1,6 @@
 """The app: what a user's module declares, and what it can do with it."""
 
 import os
-import re
 import sys
 import time
 import uuid
@@ -11,23 +10,31 @@ from typing import Any
 
 from rpiserve.data import DataTree
 from rpiserve.errors import ConfigError, DeclarationError
+from rpiserve.messaging.link import Link
+from rpiserve.messaging.messenger import Messenger
+from rpiserve.messaging.outgoing import CALL_SECONDS, Broadcast, Cache, Caller
 from rpiserve.registry import Registry
 from rpiserve.views import DataView
-
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+from rpiserve.wire import NAME
 
 importing: ContextVar[bool] = ContextVar("rpiserve_importing", default=False)
 """Whether an app module is being imported by the daemon that is going to run it."""
 
 
 class App(Registry):
-    """What one service declares: its sensors, its background work, its threads.
+    """What one service declares: its sensors, its background work, its commands, its actions.
 
     Making one starts nothing and needs no reactor. ``twistd -n rpiserve --module NAME`` runs it, or `run`.
 
     Args:
         name: the service's name: letters, digits, ``_``, ``.`` and ``-``, at most 64.
-        max_workers: how many calls of its concurrent commands may run at the same time.
+        max_workers: how many calls of its concurrent commands may run at the same time, and how many of its actions
+            and listeners.
+
+    Attributes:
+        data: the data tree.
+        broadcast: sends messages to channels, from any thread while the daemon runs.
+        cache: keeps small values, likewise.
 
     Raises:
         DeclarationError: an argument is wrong.
@@ -35,7 +42,7 @@ class App(Registry):
 
     def __init__(self, name: str, max_workers: int = 10) -> None:
         super().__init__()
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not NAME.fullmatch(name):
             raise DeclarationError(f"App({name!r}): a name has 1 to 64 letters, digits, '_', '.' and '-'")
         if not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1:
             raise DeclarationError(f"App({name!r}): max_workers is {max_workers!r}; it is a number of at least 1")
@@ -43,6 +50,21 @@ class App(Registry):
         self.max_workers = max_workers
         self.tree = DataTree(uuid.uuid4().hex[:8], time.monotonic, time.time)
         self.data = DataView(self.tree)
+        self.link: Link[Messenger] = Link("the bus")
+        self.broadcast = Broadcast(self.link)
+        self.cache = Cache(self.link)
+
+    def caller(self, service: str, timeout: float = CALL_SECONDS) -> Caller:
+        """Return what calls the actions of another service, by the daemon's own bus.
+
+        Args:
+            service: the name of that service.
+            timeout: seconds to wait for a reply by default.
+
+        Raises:
+            MessageError: an argument is wrong.
+        """
+        return Caller(service, self.link, timeout)
 
     def run(self, *, argv: Sequence[str] = (), **options: Any) -> None:
         """Run the daemon in the foreground, until SIGINT or SIGTERM.
@@ -72,4 +94,4 @@ class App(Registry):
         config = Options.parse(argv, os.environ, options)
         if config.debug:
             sys.excepthook = sys.__excepthook__
-        run_foreground(make_daemon(self, self.tree, self.max_workers, config, reactor), reactor)
+        run_foreground(make_daemon(self.name, self, self.tree, self.link, self.max_workers, config, reactor), reactor)

@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from rpiserve.errors import ConfigError
+from rpiserve.messaging.address import RedisAddress
 from rpiserve.web.channel import Limits
 
 PREFIX = "RPISERVE_"
@@ -72,6 +73,14 @@ def _port(value: object) -> int | str | None:
     raise ValueError("it is a number up to 65535, an endpoint such as unix:/run/app.sock, or none")
 
 
+def _path(value: object) -> Path:
+    return Path(_text(value))
+
+
+def _redis(value: object) -> RedisAddress:
+    return RedisAddress.parse(_text(value))
+
+
 def _option(default: Any, parse: Callable[[object], Any], metavar: str, help: str, short: str | None = None) -> Any:
     return attrs.field(default=default, metadata={"parse": parse, "metavar": metavar, "help": help, "short": short})
 
@@ -89,6 +98,9 @@ class Config:
     open: bool = _option(False, _flag, "", "let anybody in who can reach the port, from other machines too")
     www: str | None = _option(None, _text, "DIR", "a folder with pages of your own, to be served at /www/")
     get_commands: bool = _option(False, _flag, "", "let GET run commands from other machines, too")
+    redis: RedisAddress | None = _option(None, _redis, "URL", "Redis as the bus: redis://host, rediss://, unix:///path")
+    redis_password_file: Path | None = _option(None, _path, "FILE", "a file with the password for Redis")
+    redis_ca: Path | None = _option(None, _path, "FILE", "a file with certificates to trust for rediss://")
     allowed_host: tuple[str, ...] = _option((), _texts, "NAME", "a further host name to answer to; may be repeated")
     stop_timeout: float = _option(10.0, _seconds, "SECONDS", "seconds that a shutdown may take, all in all")
     max_body: int = _option(_LIMITS.body, _count, "BYTES", "the largest body of a request, in bytes")
@@ -107,6 +119,15 @@ class Config:
     def __attrs_post_init__(self) -> None:
         if isinstance(self.port, str) and self.host is not None:
             raise ConfigError(f"host {self.host!r} does not go with the endpoint {self.port!r}, which has its own")
+        if self.redis is None and (self.redis_password_file or self.redis_ca):
+            raise ConfigError("a password or certificates for Redis are of no use without --redis")
+
+    @property
+    def redis_address(self) -> RedisAddress | None:
+        """Where Redis is, and how to be let in; None for the embedded bus."""
+        if self.redis is None:
+            return None
+        return attrs.evolve(self.redis, password_file=self.redis_password_file, ca_file=self.redis_ca)
 
     @property
     def limits(self) -> Limits:
@@ -154,6 +175,11 @@ def load(
         for name, value in layer.items():
             if name != "config":
                 parsed = _parse(name, value, describe)
+                if layer is command_line and name == "redis" and parsed.password is not None:
+                    raise ConfigError(
+                        "a password on the command line can be read by everybody (ps shows it): "
+                        "put the URL into RPISERVE_REDIS, or the password into a file for --redis-password-file"
+                    )
                 values.setdefault(name, parsed)
     return Config(**values)
 
@@ -167,7 +193,8 @@ def _parse(name: str, value: object, describe: Callable[[str], str]) -> Any:
     try:
         return field.metadata["parse"](value)
     except ValueError as error:
-        raise ConfigError(f"{describe(name)} is {value!r}; {error}") from None
+        shown = "wrong" if name == "redis" else repr(value)  # a URL may hold a password
+        raise ConfigError(f"{describe(name)} is {shown}; {error}") from None
 
 
 def _read_toml(file: str) -> dict[str, Any]:

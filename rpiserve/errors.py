@@ -3,6 +3,8 @@
 The text of each is written for the user: what was wrong, where, and what to do.
 """
 
+from collections.abc import Mapping, Sequence
+
 
 class RpiserveError(Exception):
     """The base of all errors that rpiserve raises on purpose."""
@@ -21,7 +23,11 @@ class StartError(RpiserveError):
 
 
 class NotRunning(RpiserveError):
-    """Something was used that works only while the daemon runs."""
+    """Something was used that works only while the daemon runs, or only in a handler of another kind."""
+
+
+class Stopped(RpiserveError):
+    """The daemon is shutting down, or a caller was closed: what was asked for will not be had any more."""
 
 
 class PathError(RpiserveError, ValueError):
@@ -66,3 +72,57 @@ class HandlerFailed(RpiserveError):
 
 class Cancelled(RpiserveError):
     """A run was given up, because the daemon stops."""
+
+
+class BusError(RpiserveError):
+    """A message could not be sent, or a call brought no result."""
+
+
+class BusUnavailable(BusError):
+    """The bus cannot be reached. Whether a message that was under way has arrived is not known."""
+
+
+class MessageError(BusError, ValueError):
+    """A message, a channel or a name that the bus does not take."""
+
+
+class NoResponders(BusError):
+    """Nobody listens for what was sent: the service is not there."""
+
+
+class CallTimeout(BusError):
+    """A service has not answered in time. Whether it has done what was asked is not known."""
+
+
+class TooManyPending(BusError):
+    """There are too many calls without an answer already."""
+
+
+class RemoteError(BusError):
+    """A service has answered with an error.
+
+    Attributes:
+        code: what kind of error, as in ``unknown_action``; None if the service gave no code, as Daebus does not.
+        incident: the id under which more stands in that service's log, if it gave one.
+        errors: what is wrong with the payload, as ``{"argument": field, "message": text}`` each.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        code: str | None = None,
+        incident: str | None = None,
+        errors: Sequence[Mapping[str, str]] = (),
+    ) -> None:
+        super().__init__(text)
+        self.code = code
+        self.incident = incident
+        self.errors = list(errors)
+
+
+class RemoteTimeout(RemoteError, CallTimeout):
+    """A service has answered that its own time limit has passed."""
+
+
+class AlreadyAnswered(RpiserveError):
+    """A request got a second final answer."""

@@ -23,7 +23,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
+from rpiserve import context
 from rpiserve.codec import printable
+from rpiserve.context import Scope, Surroundings
 from rpiserve.errors import Cancelled, DeclarationError, HandlerTimeout, ResourceHeld, RpiserveError
 from rpiserve.handler import UserFunction, Where
 from rpiserve.threads import Job, ThreadPool
@@ -104,6 +106,7 @@ class Run:
         timeout: float | None,
         resource: Resource | None,
         finish: Callable[[Any], Any] | None,
+        scope: Scope,
     ) -> None:
         self.function = function
         self.result: Deferred[Any] = Deferred(lambda _: self.cancel())
@@ -112,6 +115,7 @@ class Run:
         self.duration: float | None = None
         self._invoker = invoker
         self._context = copy_context()
+        self._context.run(context.scope.set, scope)
         self._arguments = arguments
         self._timeout = timeout
         self._resource = resource
@@ -142,9 +146,9 @@ class Run:
         invoker, call, arguments, finish = self._invoker, self.function.call, self._arguments, self._finish
         self.started = invoker.clock.seconds()
         self.limit()
-        context = self._context
+        run = self._context.run
         if self.function.where is Where.REACTOR:
-            self._deferred = context.run(maybeDeferred, call, *arguments)
+            self._deferred = run(maybeDeferred, _called, call, arguments)
             if finish is not None:
                 self._deferred.addCallback(finish)
             self._deferred.addBoth(self._end)
@@ -152,7 +156,7 @@ class Run:
 
         def work() -> None:
             try:
-                outcome = context.run(call, *arguments)
+                outcome = run(call, *arguments)
                 self._refuse_awaitable(outcome)
                 if finish is not None:
                     outcome = finish(outcome)
@@ -244,15 +248,23 @@ class Invoker:
         clock: the reactor's clock, in seconds.
         to_reactor: calls a function with arguments on the reactor's thread; may itself be called on any thread.
         pool: the threads for plain functions.
+        surroundings: what the functions find behind the proxies.
 
     Attributes:
         active: the runs that have not ended.
     """
 
-    def __init__(self, clock: IReactorTime, to_reactor: Callable[..., object], pool: ThreadPool) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        to_reactor: Callable[..., object],
+        pool: ThreadPool,
+        surroundings: Surroundings | None = None,
+    ) -> None:
         self.clock = clock
         self.to_reactor = to_reactor
         self.pool = pool
+        self.surroundings = surroundings
         self.active: set[Run] = set()
 
     def cancel_asynchronous(self) -> None:
@@ -273,6 +285,7 @@ class Invoker:
         resource: Resource | None = None,
         from_arrival: bool = False,
         finish: Callable[[Any], Any] | None = None,
+        scope: Scope | None = None,
     ) -> Run:
         """Call ``function`` with ``arguments`` in its place, as soon as that may be.
 
@@ -283,11 +296,14 @@ class Invoker:
             resource: what only one run may use at a time.
             from_arrival: count the time that it waits for ``resource``, too. If that uses up all, it never begins.
             finish: makes the result of what the function returned, where the function ran. It may raise.
+            scope: what the function finds behind the proxies, if that is not just the daemon's surroundings.
 
         Returns:
             The run, under way or, with a resource, perhaps waiting.
         """
-        run = Run(self, function, arguments, timeout, resource, finish)
+        if scope is None:
+            scope = Scope(function.name, self.surroundings)
+        run = Run(self, function, arguments, timeout, resource, finish, scope)
         self.active.add(run)
         if from_arrival:
             run.limit()
@@ -298,12 +314,58 @@ class Invoker:
         return run
 
 
+def _called(call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    outcome = call(*arguments)
+    return _awaited(outcome) if inspect.iscoroutine(outcome) else outcome
+
+
+async def _awaited(outcome: Any) -> Any:
+    """Return what ``outcome`` brings, and what that brings, for as long as there is something to be awaited."""
+    while inspect.isawaitable(outcome):  # return response.success(…) in an async def is a Deferred within a coroutine
+        outcome = await outcome
+    return outcome
+
+
 def log_incident(name: str, failure: Failure) -> str:
     """Log that ``name`` has failed, with the traceback, and return the id under which it stands in the log."""
     incident = uuid.uuid4().hex[:8]
     text = "{name} failed, incident {incident}"
     log.failure(text, failure, LogLevel.error, name=name, incident=incident)
     return incident
+
+
+class Incidents:
+    """What has gone wrong in functions that anybody may call at any time.
+
+    Only the first of several failures at the same place is logged with its traceback, and then again after an hour: a
+    client in a loop must not fill the disk.
+
+    Args:
+        clock: the reactor's clock, in seconds.
+    """
+
+    SECONDS = 3600.0
+    MOST = 1000
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._known: dict[tuple[object, ...], tuple[str, float]] = {}
+
+    def note(self, name: str, failure: Failure) -> str:
+        """Log that ``name`` has failed, and return the id under which the traceback stands in the log."""
+        frame = failure.frames[-1][1:3] if failure.frames else ()
+        place = (name, failure.type, *frame)
+        now = self._clock.seconds()
+        incident, since = self._known.get(place, ("", -self.SECONDS))
+        if now - since < self.SECONDS:
+            text = "{name} failed again, as in incident {incident}: {error}"
+            log.error(text, name=name, incident=incident, error=printable(f"{failure.getErrorMessage():.500}"))
+            return incident
+        if len(self._known) >= self.MOST:
+            self._known.clear()
+        incident = log_incident(name, failure)
+        self._known[place] = (incident, now)
+        return incident
 
 
 @attrs.define(eq=False)

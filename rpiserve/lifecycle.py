@@ -6,6 +6,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.python.failure import Failure
 
+from rpiserve.context import Scope, Surroundings
 from rpiserve.handler import UserFunction
 from rpiserve.invoke import Invoker, Run, Trouble
 
@@ -51,7 +52,9 @@ class StartHooks:
 
 
 @inlineCallbacks
-def run_stop_hooks(functions: Sequence[UserFunction], invoker: Invoker, seconds: float) -> Any:
+def run_stop_hooks(
+    functions: Sequence[UserFunction], invoker: Invoker, seconds: float, surroundings: Surroundings | None = None
+) -> Any:
     """Run the ``on_stop`` functions, one after the other in the order of their declaration.
 
     Args:
@@ -59,12 +62,14 @@ def run_stop_hooks(functions: Sequence[UserFunction], invoker: Invoker, seconds:
         invoker: what runs them.
         seconds: how long all of them together may take. What the others do not use is shared by those that are left,
             so that one that hangs leaves the next its share.
+        surroundings: what they find behind the proxies.
 
     Returns:
         A Deferred that fires when all have ended or the time is up. It never fails: failures are logged.
     """
     end = invoker.clock.seconds() + seconds
     for left, function in zip(range(len(functions), 0, -1), functions, strict=True):
-        run = invoker.start(function, timeout=max(0.0, end - invoker.clock.seconds()) / left)
+        share = max(0.0, end - invoker.clock.seconds()) / left
+        run = invoker.start(function, timeout=share, scope=Scope(function.name, surroundings))
         result: Deferred[Any] = run.result
         yield result.addErrback(Trouble(function.name).note)

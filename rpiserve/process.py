@@ -15,6 +15,8 @@ from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 from rpiserve.config import Config
 from rpiserve.data import DataTree
 from rpiserve.errors import RpiserveError
+from rpiserve.messaging.link import Link
+from rpiserve.messaging.messenger import Messenger
 from rpiserve.registry import Registry
 from rpiserve.service import Daemon
 
@@ -30,13 +32,23 @@ LINE_SECONDS = 0.1
 """How long the watchdog waits for its line to be written."""
 
 
-def make_daemon(registry: Registry, tree: DataTree, max_workers: int, config: Config, reactor: Any) -> IService:
+def make_daemon(
+    name: str,
+    registry: Registry,
+    tree: DataTree,
+    link: Link[Messenger],
+    max_workers: int,
+    config: Config,
+    reactor: Any,
+) -> IService:
     """Return the daemon, with the process made ready for it.
 
     Args:
+        name: the service's name.
         registry: what the app declares.
         tree: its data.
-        max_workers: how many of its concurrent commands may run at the same time.
+        link: the way to the bus for the app's own threads.
+        max_workers: how many of its concurrent commands may run at the same time, and how many actions and listeners.
         config: the options.
         reactor: the reactor that is going to run.
 
@@ -47,7 +59,7 @@ def make_daemon(registry: Registry, tree: DataTree, max_workers: int, config: Co
     reactor.seconds = time.monotonic
 
     watchdog = Watchdog(config.stop_timeout * (1 - MARGIN), lambda: daemon.still_running())
-    daemon = Daemon(registry, tree, config, max_workers, reactor, watchdog.arm)
+    daemon = Daemon(name, registry, tree, link, config, max_workers, reactor, watchdog.arm)
     watchdog.take_signals(reactor)
     reactor.callWhenRunning(watchdog.take_signals, reactor)  # the reactor takes SIGTERM for itself when it begins
     return daemon

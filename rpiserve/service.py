@@ -11,9 +11,17 @@ from twisted.logger import Logger
 
 from rpiserve.commands.room import CommandsRoom
 from rpiserve.config import DEFAULT_HOST, Config
+from rpiserve.context import Surroundings
 from rpiserve.data import DataTree
 from rpiserve.invoke import Invoker
 from rpiserve.lifecycle import StartHooks, run_stop_hooks
+from rpiserve.messaging.bus import Bus
+from rpiserve.messaging.link import Link
+from rpiserve.messaging.memory import MemoryBus
+from rpiserve.messaging.messenger import Messenger
+from rpiserve.messaging.outgoing import Broadcast, Cache
+from rpiserve.messaging.redis import RedisBus
+from rpiserve.messaging.room import MessagingRoom
 from rpiserve.registry import Registry
 from rpiserve.sensors.room import SensorsRoom
 from rpiserve.threads import ThreadPool
@@ -38,10 +46,12 @@ class Daemon(Service):
     """One running app.
 
     Args:
+        name: the service's name.
         registry: what the app declares.
         tree: its data.
+        link: the way to the bus for the app's own threads; it is opened here.
         config: the options.
-        max_workers: how many calls of concurrent commands may run at the same time.
+        max_workers: how many calls of concurrent commands may run at the same time, and how many actions and listeners.
         reactor: the reactor, whose clock is monotonic.
         on_stopping: called when a stop begins.
         wall: the wall clock, in seconds since the epoch.
@@ -54,8 +64,10 @@ class Daemon(Service):
 
     def __init__(
         self,
+        name: str,
         registry: Registry,
         tree: DataTree,
+        link: Link[Messenger],
         config: Config,
         max_workers: int,
         reactor: Any,
@@ -66,16 +78,35 @@ class Daemon(Service):
         self._config = config
         self._on_stopping = on_stopping
         self._stop_functions = registry.stop_hooks
+        to_reactor = reactor.callFromThread
+        surroundings = Surroundings(Broadcast(link), Cache(link))
+        self._link = link
+        # Handlers answer, and on_stop functions send, when everybody else is kept from that already.
+        self._last_link: Link[Messenger] = Link("the bus")
+        self._last_surroundings = Surroundings(Broadcast(self._last_link), Cache(self._last_link))
         # A function never overlaps itself, so with a thread for each no handler ever waits for another's.
         pool = ThreadPool("rpiserve-worker", registry.thread_count())
-        self.invoker = Invoker(reactor, reactor.callFromThread, pool)
-        self._commands = CommandsRoom(registry.commands, reactor, reactor.callFromThread, max_workers)
+        self.invoker = Invoker(reactor, to_reactor, pool, surroundings)
+        self._commands = CommandsRoom(registry.commands, reactor, to_reactor, max_workers, surroundings)
+        self._messaging = MessagingRoom(
+            name,
+            registry.actions,
+            registry.listeners,
+            self._make_bus(wall),
+            Invoker(reactor, to_reactor, ThreadPool("rpiserve-message", max_workers), surroundings),
+            max_workers,
+            self._last_link,
+        )
         self._sensors = SensorsRoom(registry, self.invoker, tree, reactor, wall)
         self._start_hooks = StartHooks(registry.start_hooks, self.invoker)
         self._site: LimitedSite | None = None
         self._web: WebServer | None = None
         if config.port is not None:
             self._site, self._web = self._make_web(tree)
+
+    def _make_bus(self, wall: Callable[[], float]) -> Bus:
+        address = self._config.redis_address
+        return MemoryBus(self._reactor, wall) if address is None else RedisBus(address, self._reactor, wall)
 
     def _make_web(self, tree: DataTree) -> tuple[LimitedSite, WebServer]:
         config = self._config
@@ -84,7 +115,7 @@ class Daemon(Service):
         gate = Gate(HostAllowlist(socket.gethostname(), config.allowed_host))
         commands = CommandRoutes(self._commands, Provenance(config.open, config.get_commands))
         pages = None if config.www is None else Pages(config.www)
-        api = Api(tree, self._sensors, [self._start_hooks, self._sensors], commands, pages)
+        api = Api(tree, self._sensors, [self._start_hooks, self._sensors, self._messaging], commands, pages)
         site = LimitedSite(api.resource(), gate, config.limits, self._reactor)
         name = config.port if isinstance(config.port, str) else f"{host} port {config.port}"
         return site, WebServer(site, endpoint, name, config.open)
@@ -102,7 +133,9 @@ class Daemon(Service):
     def startService(self) -> None:
         """Start all that runs by itself."""
         super().startService()
-        self._start_hooks.run()
+        for link in (self._link, self._last_link):
+            link.open(self._messaging.messenger, self._reactor.callFromThread)
+        self._messaging.start().addCallback(lambda _: self._start_hooks.run())
         self._sensors.start()
 
     @inlineCallbacks
@@ -115,14 +148,18 @@ class Daemon(Service):
         super().stopService()
         self._on_stopping()
         timeout = self._config.stop_timeout
+        self._link.close()
         if self._web is not None:
             yield self._web.stop_listening()
         drained = [] if self._site is None else [self._site.drain()]
-        ends = (self._start_hooks.stop(), self._sensors.stop(), self._commands.stop(), *drained)
+        ends = (self._start_hooks.stop(), self._sensors.stop(), self._commands.stop(), self._messaging.stop(), *drained)
         yield self._within(timeout * GRACE_SHARE, *ends)
         self.invoker.cancel_asynchronous()
         self._commands.cancel_asynchronous()
-        yield run_stop_hooks(self._stop_functions, self.invoker, timeout * HOOKS_SHARE)
+        self._messaging.cancel_asynchronous()
+        yield run_stop_hooks(self._stop_functions, self.invoker, timeout * HOOKS_SHARE, self._last_surroundings)
+        self._last_link.close()
+        yield self._messaging.close()
         if self._site is not None:
             self._site.abort()
 
@@ -146,4 +183,4 @@ class Daemon(Service):
 
     def still_running(self) -> list[str]:
         """Return the names of the user's functions that run. Safe to use from any thread."""
-        return sorted([*self.invoker.running(), *self._commands.running()])
+        return sorted([*self.invoker.running(), *self._commands.running(), *self._messaging.running()])

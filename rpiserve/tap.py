@@ -40,7 +40,7 @@ def makeService(options: Options) -> IService:
         sys.excepthook = sys.__excepthook__
     sys.path.insert(0, os.getcwd())
     app = find_app(config.module)
-    return make_daemon(app, app.tree, app.max_workers, config, reactor)
+    return make_daemon(app.name, app, app.tree, app.link, app.max_workers, config, reactor)
 
 
 def find_app(name: str) -> App:
@@ -61,7 +61,8 @@ def find_app(name: str) -> App:
         raise StartError(
             f"{module_name}.{attribute} is no App" if found is not None else f"no {attribute} in {module_name}"
         )
-    apps = {id(value): value for value in vars(module).values() if isinstance(value, App)}
+    # By their types: the proxies, which app modules import, cannot be asked for their class here.
+    apps: dict[int, App] = {id(value): value for value in vars(module).values() if issubclass(type(value), App)}
     usual = getattr(module, "app", None)
     if isinstance(usual, App):
         return usual

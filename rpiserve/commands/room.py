@@ -10,9 +10,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from rpiserve import codec
+from rpiserve.context import Surroundings
 from rpiserve.declare.commands import Command
 from rpiserve.errors import Cancelled, DataError, HandlerFailed, HandlerTimeout, ResourceHeld, UnknownCommand
-from rpiserve.invoke import Invoker, Resource, log_incident
+from rpiserve.invoke import Incidents, Invoker, Resource
 from rpiserve.threads import ThreadPool
 
 MOST_CALLS = 128
@@ -27,6 +28,7 @@ class CommandsRoom:
         clock: the reactor's clock, in seconds.
         to_reactor: calls a function on the reactor's thread; may itself be called on any thread.
         max_workers: how many calls of concurrent commands may run at the same time; the others wait.
+        surroundings: what they find behind the proxies.
     """
 
     def __init__(
@@ -35,14 +37,18 @@ class CommandsRoom:
         clock: IReactorTime,
         to_reactor: Callable[..., object],
         max_workers: int,
+        surroundings: Surroundings | None = None,
     ) -> None:
         self._commands = commands
+        self._incidents = Incidents(clock)
         self._max_workers = max_workers
         owned = [(name, command.owner) for name, command in commands.items() if command.owner is not None]
         self._resources = {id(owner): Resource(name.rpartition(".")[0] or name) for name, owner in owned}
         # Only one call of an owner's runs at a time, so with a thread for each owner none waits for another's thread.
-        self._serial = Invoker(clock, to_reactor, ThreadPool("rpiserve-command", len(self._resources)))
-        self._concurrent = Invoker(clock, to_reactor, ThreadPool("rpiserve-concurrent", max_workers))
+        turns = ThreadPool("rpiserve-command", len(self._resources))
+        self._serial = Invoker(clock, to_reactor, turns, surroundings)
+        concurrent = ThreadPool("rpiserve-concurrent", max_workers)
+        self._concurrent = Invoker(clock, to_reactor, concurrent, surroundings)
 
     def call(self, name: str, arguments: Mapping[str, object]) -> Deferred[bytes]:
         """Call a command. Once it has begun it runs to its end, whatever becomes of the Deferred.
@@ -72,11 +78,11 @@ class CommandsRoom:
             timeout=command.timeout,
             resource=None if command.owner is None else self._resources[id(command.owner)],
             from_arrival=True,
-            finish=partial(_encode, name),
+            finish=_encode,
         )
         # A Deferred of its own: to cancel it gives up the answer, not the run.
         answer: Deferred[bytes] = Deferred()
-        run.result.addErrback(_explain, name).addBoth(answer.callback)
+        run.result.addErrback(self._explain, name).addBoth(answer.callback)
         return answer
 
     def _check_room(self, invoker: Invoker) -> None:
@@ -110,17 +116,20 @@ class CommandsRoom:
         """Return the names of the commands that run."""
         return [*self._serial.running(), *self._concurrent.running()]
 
+    def _explain(self, failure: Failure, name: str) -> Failure:
+        """Return a failure that may be shown to a client: what the run itself came to, or else an incident."""
+        if failure.check(HandlerTimeout, ResourceHeld, Cancelled):
+            return failure
+        how = "returned what cannot be served as JSON" if failure.check(_Unserializable) else "failed"
+        return Failure(HandlerFailed(f"the command {name} {how}", self._incidents.note(name, failure)))
 
-def _encode(name: str, result: object) -> bytes:
+
+def _encode(result: object) -> bytes:
     try:
-        return codec.encode(codec.to_wire(result, f"the result of {name}"))
-    except DataError:
-        incident = log_incident(name, Failure())
-        raise HandlerFailed(f"the command {name} returned what cannot be served as JSON", incident) from None
+        return codec.encode(codec.to_wire(result, "the result"))
+    except DataError as error:
+        raise _Unserializable(str(error)) from error
 
 
-def _explain(failure: Failure, name: str) -> Failure:
-    """Return a failure that may be shown to a client: what the run itself came to, or else an incident."""
-    if failure.check(HandlerTimeout, ResourceHeld, Cancelled, HandlerFailed):
-        return failure
-    return Failure(HandlerFailed(f"the command {name} failed", log_incident(name, failure)))
+class _Unserializable(Exception):
+    """What a command has returned cannot be served."""

@@ -1,0 +1,1 @@
+"""The room of the messages: the bus, the actions and listeners of this service, and calls of others'."""

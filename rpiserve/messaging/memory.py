@@ -1,0 +1,132 @@
+"""The bus within one process, which needs no server."""
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from rpiserve.errors import BusUnavailable, DataError
+from rpiserve.messaging.bus import BusState, Receiver, Subscriptions, deliver
+from rpiserve.wire import checked_size
+
+NAME = "the embedded bus"
+
+MOST_OLD_ENDS = 1000
+"""How many ends of values that have been set anew since may be left lying about."""
+
+
+class MemoryBus:
+    """A bus within this process.
+
+    A message is delivered in a later turn of the reactor, in the order in which the messages were sent.
+
+    Args:
+        clock: the reactor's clock, in seconds.
+        wall: the wall clock, in seconds since the epoch.
+    """
+
+    def __init__(self, clock: IReactorTime, wall: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since = wall()
+        self._closed = False
+        self._subscriptions = Subscriptions()
+        self._under_way: deque[tuple[list[Receiver], str, bytes]] = deque()
+        self._values: dict[str, tuple[bytes, float | None]] = {}
+        self._ends: list[tuple[float, str]] = []  # a heap of when a value may have come to its end
+
+    @property
+    def state(self) -> BusState:
+        """How it is."""
+        return BusState(NAME, not self._closed, self._since)
+
+    def start(self) -> Deferred[None]:
+        """Begin."""
+        return succeed(None)
+
+    def close(self) -> Deferred[None]:
+        """Deliver nothing more."""
+        self._closed = True
+        self._under_way.clear()
+        return succeed(None)
+
+    def watch(self, lost: Callable[[str], object]) -> None:
+        """Do nothing: there is no connection to be lost."""
+
+    def publish(self, channel: str, message: bytes) -> Deferred[int]:
+        """Send ``message``; fires with how many receivers it has."""
+        checked_size(message)
+        if self._closed:
+            return fail(BusUnavailable(f"{NAME} is closed"))
+        receivers = self._subscriptions.receivers(channel)
+        if receivers:
+            if not self._under_way:
+                self._clock.callLater(0, self._deliver)
+            self._under_way.append((receivers, channel, message))
+        return succeed(len(receivers))
+
+    def _deliver(self) -> None:
+        # Only what is there now: what that leads to waits for a turn of its own, and lets others have theirs.
+        for _ in range(len(self._under_way)):
+            if self._under_way:  # a receiver may have closed the bus
+                deliver(*self._under_way.popleft())
+        if self._under_way:
+            self._clock.callLater(0, self._deliver)
+
+    def subscribe(self, channel: str, receiver: Receiver) -> Deferred[None]:
+        """Have ``receiver`` called with each message on ``channel``, a name or a pattern."""
+        self._subscriptions.add(channel, receiver)
+        return succeed(None)
+
+    def unsubscribe(self, channel: str, receiver: Receiver) -> None:
+        """Take that back."""
+        self._subscriptions.remove(channel, receiver)
+
+    def get(self, key: str) -> Deferred[bytes | None]:
+        """Return the value at ``key``, or None."""
+        self._expire()
+        value = self._values.get(key)
+        return succeed(None if value is None else value[0])
+
+    def set(self, key: str, value: bytes, seconds: float | None) -> Deferred[None]:
+        """Set the value at ``key``."""
+        self._expire()
+        end = None if seconds is None else self._clock.seconds() + seconds
+        self._values[key] = (value, end)
+        if end is not None:
+            heapq.heappush(self._ends, (end, key))
+            if len(self._ends) > 2 * len(self._values) + MOST_OLD_ENDS:
+                self._ends = sorted((end, key) for key, (_, end) in self._values.items() if end is not None)
+        return succeed(None)
+
+    def delete(self, keys: list[str]) -> Deferred[int]:
+        """Remove ``keys``, and return how many there were."""
+        self._expire()
+        return succeed(sum(self._values.pop(key, None) is not None for key in keys))
+
+    def incr(self, key: str, amount: int) -> Deferred[int]:
+        """Add ``amount`` to the number at ``key``."""
+        self._expire()
+        value, end = self._values.get(key, (b"0", None))
+        total = _whole(value)
+        if total is None or not -(2**63) <= total + amount < 2**63:
+            return fail(DataError(f"the cache: the value at {key!r} is no whole number of 64 bits, or would be none"))
+        self._values[key] = (b"%d" % (total + amount), end)
+        return succeed(total + amount)
+
+    def _expire(self) -> None:
+        now = self._clock.seconds()
+        while self._ends and self._ends[0][0] <= now:
+            end, key = heapq.heappop(self._ends)
+            if self._values.get(key, (b"", None))[1] == end:  # or it was set anew since
+                del self._values[key]
+
+
+def _whole(value: bytes) -> int | None:
+    """Return ``value`` as the number that Redis takes it for, which is stricter than Python."""
+    try:
+        number = int(value[:24])
+    except ValueError:
+        return None
+    return number if b"%d" % number == value else None

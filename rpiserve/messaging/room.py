@@ -1,0 +1,365 @@
+"""The room of the messages: what arrives on the bus, who handles it, and that every request is answered once.
+
+A request goes this way: the bus delivers bytes, `wire` makes a request of them, the action is found and its payload
+checked, and the `Invoker` runs the handler. What that returns, or what went wrong, is the final answer, unless the
+handler has given one itself. What cannot be run is answered with the reason, so that no caller waits in vain.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rpiserve import codec, wire
+from rpiserve.context import Scope
+from rpiserve.declare.messages import Action, Listener
+from rpiserve.errors import Cancelled, DataError, HandlerTimeout, MessageError
+from rpiserve.handler import Where
+from rpiserve.invoke import Incidents, Invoker, Resource, Run
+from rpiserve.messaging.bus import Bus, Receiver
+from rpiserve.messaging.exchange import Exchange, PubSubRequest, PubSubResponse, Send
+from rpiserve.messaging.link import Link, Progress
+from rpiserve.messaging.messenger import Messenger
+from rpiserve.signature import BadArguments
+
+log = Logger()
+
+MOST_UNDER_WAY = 1000
+"""How many messages may be handled or wait for that: so many for a ``def``, and as many for an ``async def``."""
+
+MOST_BYTES = 16 << 20
+"""How many bytes all of these may have."""
+
+REMINDER = 60.0
+"""Seconds for which further broken or dropped messages are counted and not logged."""
+
+
+class MessagingRoom:
+    """The actions and listeners of an app, and its calls of other services.
+
+    Args:
+        name: the service's name on the bus.
+        actions: the declarations of its actions, by name.
+        listeners: those of its listeners.
+        bus: what carries the messages.
+        invoker: what runs the handlers, with a pool of threads for those alone.
+        max_workers: how many threads that has.
+        link: the way by which handlers in threads send their answers.
+
+    Attributes:
+        messenger: what sends.
+        counts: how many messages were ``received``, ``broken``, ``dropped`` because there were too many; how many
+            requests were answered, by ``success`` or the code of the error; and how many listeners ``failed``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        actions: Mapping[str, Action],
+        listeners: Sequence[Listener],
+        bus: Bus,
+        invoker: Invoker,
+        max_workers: int,
+        link: Link[Messenger],
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.messenger = Messenger(name, bus, invoker.clock)
+        self._name = name
+        self._actions = actions
+        self._bus = bus
+        self._invoker = invoker
+        self._max_workers = max_workers
+        self._link = link
+        self._incidents = Incidents(invoker.clock)
+        self._under_way = {Where.THREAD: 0, Where.REACTOR: 0}
+        self._bytes = 0
+        self._last_complaint = -REMINDER
+        self._complaints = 0
+        self._stopping = False
+        self._receivers: list[tuple[str, Receiver]] = [(name, self._request_arrived)]
+        for listener in listeners:
+            resource = Resource(listener.function.name) if listener.ordered else None
+            receiver = partial(self._broadcast_arrived, listener, resource)
+            self._receivers += [(channel, receiver) for channel in listener.channels]
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> Deferred[None]:
+        """Begin; fires when the first attempt to connect has come to an end."""
+        for channel, receiver in self._receivers:
+            self._bus.subscribe(channel, receiver).addErrback(self._not_subscribed, channel)
+        return self._bus.start()
+
+    def _not_subscribed(self, failure: Failure, channel: str) -> None:
+        log.failure("cannot listen to {channel!r}", failure, channel=channel)
+
+    def stop(self) -> Deferred[Any]:
+        """Take nothing more. Fires when all handlers have ended that are not stuck; those that wait are given up."""
+        self._stopping = True
+        for channel, receiver in self._receivers:
+            self._bus.unsubscribe(channel, receiver)
+        runs = list(self._invoker.active)
+        for run in runs:
+            if run.waiting:
+                run.cancel()
+        return DeferredList([run.when_ended() for run in runs if not run.stuck])
+
+    def cancel_asynchronous(self) -> None:
+        """Cancel the handlers that run on the reactor."""
+        self._invoker.cancel_asynchronous()
+
+    def close(self) -> Deferred[None]:
+        """Give up the requests that wait for their replies, and close the bus."""
+        self.messenger.close()
+        return self._bus.close()
+
+    def running(self) -> list[str]:
+        """Return the names of the handlers that run. Safe to use from any thread."""
+        return self._invoker.running()
+
+    def reasons(self) -> list[str]:
+        """Return why it is not ready: the bus is not connected."""
+        state = self._bus.state
+        if state.connected:
+            return []
+        return [f"{state.name} is not connected since {codec.timestamp(state.since)}: {state.error or 'not yet'}"]
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def _request_arrived(self, channel: str, message: bytes) -> None:
+        self.counts["received"] += 1
+        try:
+            request = wire.parse_request(message)
+        except wire.BrokenMessage as error:
+            self._complain("broken", channel, str(error))
+            return
+        self._handle(request, channel, len(message), self._sender(request))
+
+    def _sender(self, request: wire.Request) -> Send | None:
+        request_id = request.request_id
+        if request_id is None:
+            return None
+        channel = request.reply_to or f"{self._name}.responses"
+
+        def send(status: str, payload: bytes, final: bool) -> Deferred[int]:
+            return self._bus.publish(channel, wire.reply(request_id, status, codec.raw(payload), final=final))
+
+        return send
+
+    def call_own(self, action: str, payload: Any, size: int, send: Send) -> None:
+        """Have an action of this service answer a request that has not come by the bus.
+
+        Args:
+            action: the action.
+            payload: what goes with it.
+            size: how many bytes that has as JSON.
+            send: gets the answers, the last of them final.
+        """
+        raw = {"action": action, "payload": payload}
+        self._handle(wire.Request(action, payload, "", None, None, None, raw), None, size, send)
+
+    def _handle(self, request: wire.Request, channel: str | None, size: int, send: Send | None) -> None:
+        action = self._actions.get(request.action) if isinstance(request.action, str) else None
+        if action is None:
+            exchange = Exchange(f"{request.action!r:.80}", send)
+            self._refuse(exchange, wire.UNKNOWN_ACTION, f"{self._name} has no action {request.action!r:.80}")
+            return
+        name = action.function.name
+        exchange = Exchange(name, send)
+        view = PubSubRequest.of(request, channel)
+        try:
+            arguments = self._arguments(action, view)
+        except BadArguments as error:
+            self._refuse(exchange, wire.INVALID_PAYLOAD, str(error), errors=error.errors)
+            return
+        if (full := self._full(action.function.where, size)) is not None:
+            self._refuse(exchange, wire.BUSY, full)
+            return
+        function = action.function
+        if request.timeout is not None and request.timeout < action.timeout:
+            call = partial(self._in_time, function.call, self._invoker.clock.seconds() + request.timeout)
+            function = attrs.evolve(function, call=call)
+        response = PubSubResponse(exchange, self._link)
+        run = self._invoker.start(
+            function,
+            *arguments,
+            timeout=action.timeout,
+            from_arrival=True,
+            finish=partial(self._encode, exchange),
+            scope=Scope(name, self._invoker.surroundings, view, response),
+        )
+        self._count(run, size)
+        run.result.addCallback(self._succeed, exchange)
+        run.result.addErrback(self._explain, exchange, name)
+        run.result.addErrback(lambda failure: log.failure("while answering for {name}", failure, name=name))
+
+    def _arguments(self, declared: Action | Listener, plain: object) -> tuple[Any, ...]:
+        if not declared.payload.wanted:
+            return ()
+        if declared.payload.parameter is None:
+            return (plain,)
+        return (declared.payload.convert(plain.payload if isinstance(plain, PubSubRequest) else plain),)
+
+    def _in_time(self, call: Callable[..., Any], end: float, *arguments: Any) -> Any:
+        # Where the handler runs, as it begins: by then the caller may have gone.
+        if self._invoker.clock.seconds() > end:
+            raise HandlerTimeout("the caller's time was up before it had its turn")
+        return call(*arguments)
+
+    @staticmethod
+    def _encode(exchange: Exchange, result: object) -> bytes:
+        """Return what the handler returned as JSON; this runs where the handler ran, for it may take long."""
+        if exchange.answered:
+            return b"null"
+        try:
+            return codec.encode(codec.to_wire(result, "the answer"))
+        except DataError as error:
+            raise _Unserializable(str(error)) from error
+
+    def _succeed(self, payload: bytes, exchange: Exchange) -> Deferred[None] | None:
+        if exchange.answered:
+            self.counts["answered"] += 1
+            return None
+        try:
+            replied = exchange.reply("success", payload, True)
+        except MessageError as error:
+            raise _Unserializable(str(error)) from error
+        return replied.addCallback(self._answered, "success")
+
+    def _answered(self, _: int, how: str) -> None:
+        self.counts["answered"] += 1
+        self.counts[how] += 1
+
+    def _explain(self, failure: Failure, exchange: Exchange, name: str) -> None:
+        if exchange.answered:
+            self._incidents.note(name, failure)
+        elif failure.check(HandlerTimeout):
+            log.warn("{name} took too long: {error}", name=name, error=failure.getErrorMessage())
+            self._refuse(exchange, wire.TIMEOUT, f"{name}: {failure.getErrorMessage()}")
+        elif failure.check(Cancelled):
+            self._refuse(exchange, wire.BUSY, f"{self._name} is shutting down")
+        else:
+            incident = self._incidents.note(name, failure)
+            if failure.check(_Unserializable):
+                self._refuse(exchange, wire.UNSERIALIZABLE, f"{name}: {failure.getErrorMessage()}", incident)
+            else:
+                assert failure.type is not None
+                self._refuse(exchange, wire.HANDLER_ERROR, f"{name} raised {failure.type.__name__}", incident)
+
+    def _refuse(
+        self,
+        exchange: Exchange,
+        code: str,
+        text: str,
+        incident: str | None = None,
+        errors: Sequence[Mapping[str, str]] = (),
+    ) -> None:
+        payload = codec.encode(wire.error(text, code, incident, errors))
+        exchange.reply("error", payload, True).addCallback(self._answered, code)
+
+    # --- listeners ---------------------------------------------------------------------------------------------------
+
+    def _broadcast_arrived(self, listener: Listener, resource: Resource | None, channel: str, message: bytes) -> None:
+        self.counts["received"] += 1
+        function = listener.function
+        try:
+            raw = wire.parse(message)
+            arguments = self._arguments(listener, raw)
+        except (wire.BrokenMessage, BadArguments) as error:
+            self._complain("broken", channel, f"{function.name} cannot take it: {error}")
+            return
+        if (full := self._full(function.where, len(message))) is not None:
+            self._complain("dropped", channel, full)
+            return
+        run = self._invoker.start(
+            function,
+            *arguments,
+            timeout=listener.timeout,
+            resource=resource,
+            scope=Scope(function.name, self._invoker.surroundings, PubSubRequest.of_broadcast(raw, channel)),
+        )
+        self._count(run, len(message))
+        run.result.addErrback(self._listener_failed, function.name)
+
+    def _listener_failed(self, failure: Failure, name: str) -> None:
+        if not failure.check(Cancelled):
+            self.counts["failed"] += 1
+            self._incidents.note(name, failure)
+
+    # --- for others in this daemon -----------------------------------------------------------------------------------
+
+    def call(
+        self, service: str, action: str, payload: bytes, timeout: float, progress: Progress | None
+    ) -> Deferred[Any]:
+        """Have an action of any service answer a request, by the bus; the names are checked."""
+        wire.checked_name(service, "a service")
+        wire.checked_name(action, "an action")
+        return self.messenger.request(service, action, payload, timeout, progress=progress)
+
+    def publish(self, channel: str, message: bytes) -> Deferred[int]:
+        """Send ``message``; fires with how many receivers it has."""
+        return self._bus.publish(wire.checked_channel(channel), message)
+
+    def hear(self, channels: Sequence[str], receiver: Receiver) -> Callable[[], None]:
+        """Have ``receiver`` called with what is sent to ``channels``, names or patterns.
+
+        Returns:
+            A function that ends this.
+        """
+        for channel in channels:
+            self._bus.subscribe(channel, receiver).addErrback(self._not_subscribed, channel)
+
+        def end() -> None:
+            for channel in channels:
+                self._bus.unsubscribe(channel, receiver)
+
+        return end
+
+    # --- how much there may be ---------------------------------------------------------------------------------------
+
+    def _full(self, where: Where, size: int) -> str | None:
+        """Return why nothing more can be taken, if that is so."""
+        if self._stopping:
+            return f"{self._name} is shutting down"
+        if self._under_way[where] >= MOST_UNDER_WAY or self._bytes + size > MOST_BYTES:
+            return f"{self._name} has too much to do already; try again later"
+        # Each handler that hangs has a thread of its own, besides those of the pool: there shall not be ever more.
+        if where is Where.THREAD and self._invoker.pool.stuck >= self._max_workers:
+            return f"{self._invoker.pool.stuck} handlers of {self._name} hang; try again later"
+        return None
+
+    def _count(self, run: Run, size: int) -> None:
+        where = run.function.where
+        self._under_way[where] += 1
+        self._bytes += size
+
+        def ended(_: None) -> None:
+            self._under_way[where] -= 1
+            self._bytes -= size
+
+        run.when_ended().addCallback(ended)
+
+    def _complain(self, kind: str, channel: str, text: str) -> None:
+        """Count a message that was not handled, and log it, but not each of many."""
+        self.counts[kind] += 1
+        self._complaints += 1
+        now = self._invoker.clock.seconds()
+        if now - self._last_complaint >= REMINDER:
+            more = f" ({self._complaints} such messages since the last line)" if self._complaints > 1 else ""
+            log.warn(
+                "a message on {channel} was {kind}: {text}{more}",
+                channel=codec.printable(f"{channel!r:.100}"),
+                kind=kind,
+                text=codec.printable(f"{text:.300}"),
+                more=more,
+            )
+            self._last_complaint, self._complaints = now, 0
+
+
+class _Unserializable(Exception):
+    """What a handler has returned cannot be sent."""
