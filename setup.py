@@ -62,11 +62,13 @@ setup(
     python_requires=">=3.11",
     install_requires=[
         "attrs>=23.2",
+        "click>=8.1",
         "cronsim>=2.6",
         "hiredis>=3",
         "klein>=24.8",
         "msgspec>=0.19",
         "psutil>=5.9.4",
+        "treq>=24.9",
         "twisted[tls]>=24.10",
         "txredisapi>=1.6",
         "tzdata",  # where the system has no time zones of its own
@@ -77,6 +79,7 @@ setup(
         "dev": [
             "build>=1.2",
             "coverage>=7.10",  # the first with patch = subprocess and _exit
+            "daebus==0.0.31",  # the other side of some tests
             "hypothesis>=6.100",
             "import-linter>=2.1",
             "mypy>=1.13",
@@ -84,7 +87,6 @@ setup(
             "pytest>=8.2",
             "pytest-twisted>=1.14.3",
             "ruff>=0.9",
-            "treq>=24.9",
             "types-psutil",
         ],
     },
@@ -93,6 +95,7 @@ setup(
     packages=[*find_packages(include=["rpiserve", "rpiserve.*"]), "twisted.plugins"],
     package_dir={"twisted.plugins": "twistd_plugins"},
     package_data={"rpiserve": ["py.typed"]},
+    entry_points={"console_scripts": ["rpiserve = rpiserve.cli:main"]},
     zip_safe=False,
     cmdclass={"build_py": BuildPy},
 )

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import blockingCallFromThread
 from twisted.python import threadable
 
-from rpiserve.errors import MessageError, NotRunning
+from rpiserve.errors import MessageError, NotRunning, Stopped
 from rpiserve.messaging import outgoing
 from rpiserve.messaging.address import RedisAddress
 from rpiserve.messaging.link import Link, Progress
@@ -83,6 +83,7 @@ class OwnLink(Link[Messenger]):
         self._name = name
         self._reactor = reactor
         self._bus: RedisBus | None = None
+        self._trigger: Any = None
 
     def call(self, start: Callable[..., Deferred[Any]], *arguments: Any, progress: Progress | None = None) -> Any:
         """As `Link.call`.
@@ -96,9 +97,12 @@ class OwnLink(Link[Messenger]):
 
     def end(self) -> Any:
         """Give up what is under way, and the connections."""
-        if self._bus is None:
-            return succeed(None)
-        return super().call(self._end)
+        if self._bus is not None:
+            try:
+                return super().call(self._end)
+            except Stopped:  # closing sets all free that block, which in a thread this one does itself
+                return None
+        return succeed(None) if threading.current_thread() is threading.main_thread() else None
 
     def _open_once(self) -> None:
         if self._bus is not None:
@@ -120,13 +124,21 @@ class OwnLink(Link[Messenger]):
             return
         from rpiserve.messaging.redis import RedisBus  # as above
 
-        self._bus = RedisBus(self._address, self._reactor, time.time)
-        messenger = Messenger(self._name, self._bus, self._reactor)
+        bus = RedisBus(self._address, self._reactor, time.time)
+        messenger = Messenger(self._name, bus, self._reactor)
         self.open(messenger, self._reactor.callFromThread)
-        self._reactor.addSystemEventTrigger("before", "shutdown", self._end, messenger)
-        self._bus.start()
+        self._trigger = self._reactor.addSystemEventTrigger("before", "shutdown", self._shut_down, messenger)
+        bus.start()
+        self._bus = bus  # last: what another thread finds here is ready
+
+    def _shut_down(self, messenger: Messenger) -> Deferred[None]:
+        self._trigger = None
+        return self._end(messenger)
 
     def _end(self, messenger: Messenger) -> Deferred[None]:
+        if self._trigger is not None:
+            self._reactor.removeSystemEventTrigger(self._trigger)
+            self._trigger = None
         messenger.close()
         self.close()
         return messenger.bus.close()

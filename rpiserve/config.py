@@ -74,7 +74,7 @@ def _port(value: object) -> int | str | None:
 
 
 def _path(value: object) -> Path:
-    return Path(_text(value))
+    return value if isinstance(value, Path) else Path(_text(value))
 
 
 def _redis(value: object) -> RedisAddress:

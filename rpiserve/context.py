@@ -4,6 +4,8 @@
 them, in its worker thread as well as on the reactor, because they go by a context variable.
 """
 
+import sys
+from collections.abc import Mapping
 from contextvars import ContextVar
 from string import Formatter
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import attrs
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
-from twisted.python.reflect import safe_repr
+from twisted.python.reflect import safe_repr, safe_str
 from werkzeug.local import LocalProxy
 
 from rpiserve.codec import printable
@@ -52,11 +54,19 @@ scope: ContextVar[Scope] = ContextVar("rpiserve_scope")
 """Of the handler that runs. The `Invoker` sets it."""
 
 
+class NothingHere(NotRunning, RuntimeError):
+    """A proxy was used where nothing is behind it.
+
+    Being a `RuntimeError`, too, it does not escape from ``repr``, ``isinstance`` and the like: a debugger, or a test
+    runner, that looks through a module finds a `LocalProxy` there.
+    """
+
+
 def _of_daemon(what: str) -> Any:
     def find() -> Any:
         surroundings = getattr(scope.get(None), "surroundings", None)
         if surroundings is None:
-            raise NotRunning(f"{what} is there only in a handler that runs; elsewhere, app.{what} does the same")
+            raise NothingHere(f"{what} is there only in a handler that runs; elsewhere, app.{what} does the same")
         return getattr(surroundings, what)
 
     return LocalProxy(find)
@@ -66,7 +76,7 @@ def _of_request(what: str) -> Any:
     def find() -> Any:
         found = getattr(scope.get(None), what, None)
         if found is None:
-            raise NotRunning(f"{what} is there only in a handler that answers a request or a message")
+            raise NothingHere(f"{what} is there only in a handler that answers a request or a message")
         return found
 
     return LocalProxy(find)
@@ -82,8 +92,6 @@ class _OnlyNames(Formatter):
     """Formats with the given names and nothing else: no attribute or item of a value can be reached."""
 
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
-        if field_name not in kwargs:
-            raise KeyError(field_name)
         return kwargs[field_name], field_name
 
 
@@ -97,31 +105,31 @@ class HandlerLogger:
     stands for each; with others, the text is formatted with ``%`` as in the standard library's logging.
     """
 
-    def debug(self, text: object, *arguments: Any, **fields: Any) -> None:
+    def debug(self, text: object, /, *arguments: Any, **fields: Any) -> None:
         """Log ``text`` for whoever looks for an error."""
         self._emit(LogLevel.debug, text, arguments, fields)
 
-    def info(self, text: object, *arguments: Any, **fields: Any) -> None:
+    def info(self, text: object, /, *arguments: Any, **fields: Any) -> None:
         """Log ``text``, which is good to know."""
         self._emit(LogLevel.info, text, arguments, fields)
 
-    def warning(self, text: object, *arguments: Any, **fields: Any) -> None:
+    def warning(self, text: object, /, *arguments: Any, **fields: Any) -> None:
         """Log ``text`` as a warning."""
         self._emit(LogLevel.warn, text, arguments, fields)
 
     warn = warning
 
-    def error(self, text: object, *arguments: Any, **fields: Any) -> None:
+    def error(self, text: object, /, *arguments: Any, **fields: Any) -> None:
         """Log ``text`` as an error."""
         self._emit(LogLevel.error, text, arguments, fields)
 
-    def critical(self, text: object, *arguments: Any, **fields: Any) -> None:
+    def critical(self, text: object, /, *arguments: Any, **fields: Any) -> None:
         """Log ``text`` as an error that must not be overlooked."""
         self._emit(LogLevel.critical, text, arguments, fields)
 
-    def exception(self, text: object, *arguments: Any, **fields: Any) -> None:
+    def exception(self, text: object, /, *arguments: Any, **fields: Any) -> None:
         """Log ``text`` as an error, with the traceback of the exception that is being handled."""
-        self._emit(LogLevel.error, text, arguments, fields, Failure())
+        self._emit(LogLevel.error, text, arguments, fields, Failure() if sys.exc_info()[0] is not None else None)
 
     def _emit(
         self,
@@ -133,7 +141,7 @@ class HandlerLogger:
     ) -> None:
         name = getattr(scope.get(None), "name", "app")
         event = {} if failure is None else {"log_failure": failure}
-        shown = printable(formatted(str(text), arguments, fields))
+        shown = printable(formatted(safe_str(text), arguments, fields))
         Logger(namespace=name).emit(level, "{text}", text=shown, **event)
 
 
@@ -141,8 +149,9 @@ def formatted(text: str, arguments: tuple[Any, ...], fields: dict[str, Any]) -> 
     """Return ``text`` with its arguments put in. What does not fit together is shown side by side, and never raises."""
     if not arguments and not fields:
         return text
+    by_name = len(arguments) == 1 and isinstance(arguments[0], Mapping) and "%(" in text
     try:
-        return text % arguments if arguments else _formatter.vformat(text, (), fields)
+        return text % (arguments[0] if by_name else arguments) if arguments else _formatter.vformat(text, (), fields)
     except Exception:  # noqa: BLE001 - a value's own __str__ may raise anything, and to log must never fail
         return f"{text} {safe_repr(arguments or fields):.1000}"
 

@@ -52,6 +52,8 @@ class Options(usage.Options):
     def parseArgs(self, *args: str) -> None:
         """Take nothing but options."""
         if args:
+            if "://" in args[0]:  # there may be a password in it
+                raise usage.UsageError("a URL alone is no option; that of Redis is given with --redis")
             raise usage.UsageError(f"{args[0]!r} is no option; an app module is named with --module {args[0]}")
 
     @property

@@ -22,15 +22,19 @@ from rpiserve.messaging.messenger import Messenger
 from rpiserve.messaging.outgoing import Broadcast, Cache
 from rpiserve.messaging.redis import RedisBus
 from rpiserve.messaging.room import MessagingRoom
+from rpiserve.ports import Readiness
 from rpiserve.registry import Registry
 from rpiserve.sensors.room import SensorsRoom
 from rpiserve.threads import ThreadPool
+from rpiserve.web.actions import ActionRoutes
 from rpiserve.web.api import Api
+from rpiserve.web.broadcasts import BroadcastRoutes
 from rpiserve.web.commands import CommandRoutes
 from rpiserve.web.provenance import Provenance
 from rpiserve.web.security import HostAllowlist
 from rpiserve.web.server import WebServer, endpoint_for
 from rpiserve.web.site import Gate, LimitedSite
+from rpiserve.web.sse import Streams
 from rpiserve.web.static import Pages
 
 log = Logger()
@@ -99,6 +103,7 @@ class Daemon(Service):
         )
         self._sensors = SensorsRoom(registry, self.invoker, tree, reactor, wall)
         self._start_hooks = StartHooks(registry.start_hooks, self.invoker)
+        self._streams = Streams(reactor)
         self._site: LimitedSite | None = None
         self._web: WebServer | None = None
         if config.port is not None:
@@ -113,9 +118,13 @@ class Daemon(Service):
         host = config.host or DEFAULT_HOST
         endpoint = endpoint_for(self._reactor, config.port or 0, host)
         gate = Gate(HostAllowlist(socket.gethostname(), config.allowed_host))
-        commands = CommandRoutes(self._commands, Provenance(config.open, config.get_commands))
+        provenance = Provenance(config.open, config.get_commands)
+        commands = CommandRoutes(self._commands, provenance)
+        actions = ActionRoutes(self._messaging, provenance, self._streams)
+        broadcasts = BroadcastRoutes(self._messaging, provenance, self._streams)
         pages = None if config.www is None else Pages(config.www)
-        api = Api(tree, self._sensors, [self._start_hooks, self._sensors, self._messaging], commands, pages)
+        parts: list[Readiness] = [self._start_hooks, self._sensors, self._messaging]
+        api = Api(tree, self._sensors, parts, commands, actions, broadcasts, pages)
         site = LimitedSite(api.resource(), gate, config.limits, self._reactor)
         name = config.port if isinstance(config.port, str) else f"{host} port {config.port}"
         return site, WebServer(site, endpoint, name, config.open)
@@ -151,6 +160,7 @@ class Daemon(Service):
         self._link.close()
         if self._web is not None:
             yield self._web.stop_listening()
+        self._streams.close()  # which would keep their connections from draining
         drained = [] if self._site is None else [self._site.drain()]
         ends = (self._start_hooks.stop(), self._sensors.stop(), self._commands.stop(), self._messaging.stop(), *drained)
         yield self._within(timeout * GRACE_SHARE, *ends)

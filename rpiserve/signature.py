@@ -14,6 +14,7 @@ import typing
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import partial
+from types import UnionType
 from typing import Any, Final
 
 import attrs
@@ -71,12 +72,21 @@ class Parameter:
         if self.type is _ANYTHING:
             return value
         try:
-            converted = msgspec.convert(value, self.type, strict=False)
+            converted = _converted(value, self.type)
         except msgspec.ValidationError:
-            converted = msgspec.convert(_loosened(value, types.type_info(self.type)), self.type, strict=False)
+            converted = _converted(_loosened(value, types.type_info(self.type)), self.type)
         if not _is_finite(msgspec.to_builtins(converted, builtin_types=(Decimal,), enc_hook=lambda _: None)):
             raise ValueError("it is not a finite number, or holds one that is not")
         return converted
+
+
+def _converted(value: object, kind: Any) -> Any:
+    try:
+        return msgspec.convert(value, kind, strict=False)
+    except (ValueError, TypeError, ArithmeticError, RecursionError):
+        raise
+    except Exception as error:  # a class's own code, its __post_init__ say, may raise anything
+        raise ValueError(f"it was refused with a {type(error).__name__}") from error
 
 
 @attrs.frozen
@@ -201,6 +211,13 @@ _VARIABLE: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYW
 
 
 def _is_structured(kind: Any) -> bool:
+    """Tell whether ``kind`` is a class with fields, or a choice among types with such a class."""
+    origin = typing.get_origin(kind)
+    if origin in (typing.Annotated, typing.Union, UnionType):
+        return any(map(_is_structured, typing.get_args(kind)[: 1 if origin is typing.Annotated else None]))
+    kind = origin or kind  # of Box[int] it is Box
+    if str(getattr(kind, "__module__", "")).startswith("rpiserve."):
+        return False  # PubSubRequest is not what a payload becomes: the handler is given one as it is
     is_struct = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
     return is_struct or dataclasses.is_dataclass(kind) or attrs.has(kind) or typing.is_typeddict(kind)
 

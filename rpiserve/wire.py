@@ -120,7 +120,7 @@ def parse_request(message: bytes) -> Request:
         raise BrokenMessage("it has no action")
     request_id, reply_to, sender = raw.get("request_id"), raw.get("reply_to"), raw.get("sender")
     if isinstance(request_id, bool) or not isinstance(request_id, str | int | None):
-        raise BrokenMessage("its request_id is neither a text nor a number")
+        raise BrokenMessage("its request_id is neither a text nor a whole number")
     if isinstance(request_id, str) and len(request_id) > LONGEST_CHANNEL:
         raise BrokenMessage(f"its request_id has more than {LONGEST_CHANNEL} characters")
     if reply_to is not None and not (isinstance(reply_to, str) and 0 < len(reply_to) <= LONGEST_CHANNEL):

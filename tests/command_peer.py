@@ -4,12 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from http_peer import Answer, NoHandlers, Peer, make_site, make_tree, parse_answers, request
+from http_peer import Answer, Peer, make_api, make_site, parse_answers, request
 from twisted.internet.task import Clock
 
 from rpiserve import App
 from rpiserve.commands.room import CommandsRoom
-from rpiserve.web.api import Api
 from rpiserve.web.channel import Limits
 from rpiserve.web.commands import CommandRoutes
 from rpiserve.web.provenance import Provenance
@@ -32,7 +31,7 @@ def make_command_site(
     """Return a site with ``app``'s commands, which are expected to run on the reactor."""
     room = CommandsRoom(app.commands, clock, lambda function, *arguments: function(*arguments), app.max_workers)
     routes = CommandRoutes(room, Provenance(open, get_commands))
-    resource = Api(make_tree(clock), NoHandlers(), [], routes, pages).resource()
+    resource = make_api(clock, commands=routes, pages=pages).resource()
     return make_site(clock, resource=resource, hosts=hosts, limits=limits)
 
 

@@ -20,12 +20,17 @@ from zope.interface import implementer
 from rpiserve.commands.room import CommandsRoom
 from rpiserve.config import Config
 from rpiserve.data import DataTree
+from rpiserve.errors import BusUnavailable
+from rpiserve.web.actions import ActionRoutes
 from rpiserve.web.api import Api
+from rpiserve.web.broadcasts import BroadcastRoutes
 from rpiserve.web.channel import LimitedChannel, Limits
 from rpiserve.web.commands import CommandRoutes
 from rpiserve.web.provenance import Provenance
 from rpiserve.web.security import HostAllowlist
 from rpiserve.web.site import Gate, LimitedSite
+from rpiserve.web.sse import Streams
+from rpiserve.web.static import Pages
 
 HERE = IPv4Address("TCP", "127.0.0.1", 8080)
 THERE = IPv4Address("TCP", "127.0.0.1", 50000)
@@ -324,6 +329,47 @@ def make_tree(clock: Clock) -> DataTree:
     return DataTree("boot", clock.seconds, lambda: 1_000_000_000.25 + clock.seconds())
 
 
+class NoMessaging:
+    """What has no actions and no bus."""
+
+    def call_own(self, action: str, payload: Any, size: int, send: Any) -> None:
+        send("error", msgspec.json.encode({"error": f"there is no {action}", "code": "unknown_action"}), True)
+
+    def call(self, service: str, action: str, payload: bytes, timeout: float, progress: Any) -> Any:
+        raise BusUnavailable("there is no bus")
+
+    def publish(self, channel: str, message: bytes) -> Any:
+        raise BusUnavailable("there is no bus")
+
+    def hear(self, channels: Sequence[str], receiver: Any) -> Any:
+        return lambda: None
+
+
+NO_MESSAGING = NoMessaging()
+"""Messaging without a bus behind it."""
+
+
+def make_api(
+    clock: Clock,
+    tree: DataTree | None = None,
+    *,
+    handlers: Any = None,
+    parts: Sequence[Any] = (),
+    commands: CommandRoutes | None = None,
+    messaging: Any = NO_MESSAGING,
+    streams: Streams | None = None,
+    pages: Pages | None = None,
+) -> Api:
+    """Return all routes, on ``clock``."""
+    provenance = Provenance(open=False, get_commands=False)
+    if streams is None:
+        streams = Streams(clock)  # type: ignore[arg-type]
+    actions = ActionRoutes(messaging, provenance, streams)
+    broadcasts = BroadcastRoutes(messaging, provenance, streams)
+    tree = tree or make_tree(clock)
+    return Api(tree, handlers or NoHandlers(), [*parts], commands or NO_COMMANDS, actions, broadcasts, pages)
+
+
 def make_site(
     clock: Clock,
     tree: DataTree | None = None,
@@ -334,7 +380,7 @@ def make_site(
 ) -> LimitedSite:
     """Return a site as the daemon has it, on ``clock``."""
     if resource is None:
-        resource = Api(tree or make_tree(clock), NoHandlers(), [], NO_COMMANDS, None).resource()
+        resource = make_api(clock, tree).resource()
     gate = Gate(HostAllowlist("machine", hosts))
     return LimitedSite(resource, gate, limits or Config().limits, clock)  # type: ignore[arg-type]
 

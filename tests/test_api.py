@@ -5,14 +5,13 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from http_peer import NO_COMMANDS, Answer, NoHandlers, Peer, make_site, make_tree, request
+from http_peer import Answer, NoHandlers, Peer, make_api, make_site, make_tree, request
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
 from rpiserve.data import DataTree
 from rpiserve.nodes import Source
-from rpiserve.web.api import Api
 from rpiserve.web.channel import CHUNK, LimitedRequest
 from rpiserve.web.site import LimitedSite
 
@@ -88,7 +87,7 @@ def part() -> Part:
 @pytest.fixture
 def client(clock: Clock, tree: DataTree, handlers: Handlers, part: Part) -> Client:
     """A client of a server with all of them."""
-    return Client(make_site(clock, resource=Api(tree, handlers, [Part(), part], NO_COMMANDS, None).resource()))
+    return Client(make_site(clock, resource=make_api(clock, tree, handlers=handlers, parts=[Part(), part]).resource()))
 
 
 # --- /data -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from rpiserve import App, process
 from rpiserve.app import importing
 from rpiserve.config import Config
-from rpiserve.errors import ConfigError, DeclarationError
+from rpiserve.errors import ConfigError, DeclarationError, MessageError, NotRunning
 
 
 @pytest.mark.parametrize("name", ["a", "greenhouse", "Green_house-2.0", "x" * 64])
@@ -46,13 +48,65 @@ def test_data_before_running() -> None:
     assert "a" not in two.data
 
 
+USES: list[Callable[[App], Any]] = [
+    lambda app: app.broadcast.send("channel", {"a": 1}),
+    lambda app: app.cache.get("key"),
+    lambda app: app.cache.set("key", "value", ex=5),
+    lambda app: app.cache.delete("key"),
+    lambda app: app.cache.incr("key"),
+    lambda app: app.caller("other").send_request("status"),
+    lambda app: app.caller("other").send_message("channel", {"a": 1}),
+    lambda app: app.caller("other").send_to_service({"a": 1}, action="status"),
+    lambda app: app.caller("other").send_request("status", on_progress=print),
+]
+
+
+@pytest.mark.parametrize("use", USES)
+def test_the_bus_before_running(use: Callable[[App], Any]) -> None:
+    """What needs the bus can be made and held before the daemon runs; to use it is refused on any thread."""
+    app = App("a")
+    with pytest.raises(NotRunning, match="the bus can be used only while the daemon runs"):
+        use(app)
+    raised: list[BaseException] = []
+
+    def elsewhere() -> None:
+        try:
+            use(app)
+        except NotRunning as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join(30)
+    assert len(raised) == 1
+
+
+@pytest.mark.parametrize("service", ["", "a b", "a/b", 7, None])
+def test_caller_of_a_bad_name(service: Any) -> None:
+    """A name that no service can have is refused where the caller is made."""
+    with pytest.raises(MessageError, match="is no name of a service"):
+        App("a").caller(service)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, True, "5", None, float("nan")])
+def test_caller_with_a_bad_timeout(timeout: Any) -> None:
+    """A time limit that is no number of seconds is refused there, too."""
+    with pytest.raises(MessageError, match="timeout"):
+        App("a").caller("other", timeout=timeout)
+
+
 def test_declaring_needs_no_reactor() -> None:
     """Importing rpiserve and declaring an app installs no reactor, which a user may still want to choose."""
     code = (
         "import sys\n"
+        "import rpiserve\n"
         "from rpiserve import App\n"
         "app = App('a')\n"
         "app.sensor('a/b', every=1)(lambda: 1)\n"
+        "app.action('c')(lambda request: 1)\n"
+        "app.listen('d.*')(lambda message: 1)\n"
+        "app.caller('other'), rpiserve.Caller('other', 'redis://localhost')\n"
+        "rpiserve.logger.info('text')\n"
         "assert not {'twisted.internet.reactor', 'klein', 'txredisapi'} & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
@@ -72,7 +126,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def configs(ran: list[Any]) -> list[Config]:
     """Return the options of those daemons."""
-    return [config for _, _, _, config, _ in ran]
+    return [config for *_, config, _ in ran]
 
 
 def test_run_takes_options_from_all_places(ran: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +143,7 @@ def test_run_takes_options_from_all_places(ran: list[Any], monkeypatch: pytest.M
         (3, 10.0),
         (2, 10.0),
     ]
-    assert all(arguments[:2] == (app, app.tree) for arguments in ran)
+    assert all(arguments[:5] == ("a", app, app.tree, app.link, 10) for arguments in ran)
 
 
 def test_run_offline(ran: list[Any]) -> None:

@@ -445,15 +445,18 @@ def test_failures(clock: Clock, logged_failures: list[LogEvent]) -> None:
 
     client = Client(make_command_site(app, clock))
     for name, what in (("fails", "failed"), ("returns_an_object", "returned what cannot be served as JSON")):
+        incidents = []
         for method, body in (("GET", b""), ("POST", b'{"Command":{"Name":"%b"}}' % name.encode())):
             answer = client.ask(f"/cmd?name={name}", method, JSON, body=body)
             assert answer.status == 500
             problem = answer.json()
             assert problem["detail"] == f"the command {name} {what}; the log has more under this incident"
             assert b"secret" not in answer.body
-            (event,) = logged_failures
-            assert formatEvent(event) == f"{name} failed, incident {problem['incident']}"
-            logged_failures.clear()
+            incidents.append(problem["incident"])
+        assert incidents[0] == incidents[1]
+        assert formatEvent(logged_failures[0]) == f"{name} failed, incident {incidents[0]}"
+        assert formatEvent(logged_failures[1]).startswith(f"{name} failed again, as in incident {incidents[0]}: ")
+        logged_failures.clear()
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -15,8 +15,9 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
-from rpiserve import App
+from rpiserve import App, broadcast, cache
 from rpiserve.commands.room import MOST_CALLS, CommandsRoom
+from rpiserve.context import Surroundings, scope
 from rpiserve.errors import (
     Cancelled,
     DeclarationError,
@@ -805,8 +806,43 @@ def test_results_that_cannot_be_served(
     assert str(failed) == "the command it returned what cannot be served as JSON"
     (event,) = logged_failures
     assert failed.incident in formatEvent(event)
-    assert "the result of it" in event["log_failure"].getErrorMessage()
+    assert event["log_failure"].getErrorMessage().startswith("the result: ")
     logged_failures.clear()
+
+
+def test_repeated_failures(app: App, loop: Loop, make_room: Make, logged_failures: list[LogEvent]) -> None:
+    """A command that a client calls in a loop logs one traceback an hour; each answer names its incident."""
+    app.add_command(lambda: 1 // 0, name="raises")
+    app.add_command(lambda: object(), name="unserializable")
+    room = make_room()
+    for name in ("raises", "unserializable"):
+        incidents = []
+        for _ in range(5):
+            (failed,) = loop.wait(room.call(name, {}))
+            assert isinstance(failed, HandlerFailed)
+            incidents.append(failed.incident)
+        assert len(set(incidents)) == 1
+        assert ["log_failure" in event for event in logged_failures] == [True, False, False, False, False]
+        assert all(incidents[0] in formatEvent(event) for event in logged_failures)
+        logged_failures.clear()
+        loop.clock.advance(3600)
+        (failed,) = loop.wait(room.call(name, {}))
+        assert failed.incident != incidents[0]
+        assert ["log_failure" in event for event in logged_failures] == [True]
+        logged_failures.clear()
+
+
+def test_what_a_command_finds_around_itself(app: App, loop: Loop) -> None:
+    """Commands find the daemon's broadcast and cache behind the proxies, and their own name for the log."""
+
+    def find() -> Any:
+        return [broadcast[0], cache[0], scope.get().name]
+
+    app.add_command(find, name="it")
+    app.add_command(find, name="concurrent", concurrent=True)
+    room = CommandsRoom(app.commands, loop.clock, loop.to_reactor, 1, Surroundings(["b"], ["c"]))
+    assert loop.wait(room.call("it", {})) == [b'["b","c","it"]']
+    assert loop.wait(room.call("concurrent", {})) == [b'["b","c","concurrent"]']
 
 
 def test_a_def_that_returns_a_coroutine(app: App, loop: Loop, make_room: Make, logged_failures: list[LogEvent]) -> None:

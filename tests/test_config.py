@@ -8,6 +8,7 @@ import pytest
 
 from rpiserve.config import OPTIONS, Config, load
 from rpiserve.errors import ConfigError
+from rpiserve.messaging.address import RedisAddress
 from rpiserve.options import Options
 
 # What each option may be, as a text on the command line and in the environment, as TOML and Python have it, and read.
@@ -18,6 +19,9 @@ SAMPLES: dict[str, tuple[str, Any, Any]] = {
     "open": ("yes", True, True),
     "www": ("pages", "pages", "pages"),
     "get_commands": ("on", True, True),
+    "redis": ("redis://pi.lan:6380/1", "redis://pi.lan:6380/1", RedisAddress.parse("redis://pi.lan:6380/1")),
+    "redis_password_file": ("/run/password", "/run/password", Path("/run/password")),
+    "redis_ca": ("/etc/ca.pem", "/etc/ca.pem", Path("/etc/ca.pem")),
     "allowed_host": ("pi.lan", ["pi.lan"], ("pi.lan",)),
     "stop_timeout": ("2.5", 2.5, 2.5),
     "max_body": ("4096", 4096, 4096),
@@ -30,6 +34,12 @@ SAMPLES: dict[str, tuple[str, Any, Any]] = {
     "debug": ("on", True, True),
 }
 FLAGS = {"open", "get_commands", "debug"}
+
+# What has to be there for an option to be of use.
+BESIDE: dict[str, dict[str, Any]] = {
+    "redis_password_file": {"redis": "redis://localhost"},
+    "redis_ca": {"redis": "rediss://localhost"},
+}
 
 everything = pytest.mark.parametrize("name", SAMPLES)
 
@@ -71,54 +81,58 @@ def test_defaults() -> None:
 def test_every_option_on_the_command_line(name: str) -> None:
     """Each option can be given on the command line."""
     text, _, value = SAMPLES[name]
-    assert getattr(load(command_line(*flag(name, text)), {}), name) == value
+    assert getattr(load(command_line(*flag(name, text)), {}, BESIDE.get(name)), name) == value
 
 
 @everything
 def test_every_option_in_the_environment(name: str) -> None:
     """Each option can be given by a variable."""
     text, _, value = SAMPLES[name]
-    assert getattr(load({}, {f"RPISERVE_{name.upper()}": text}), name) == value
+    assert getattr(load({}, {f"RPISERVE_{name.upper()}": text}, BESIDE.get(name)), name) == value
 
 
 @everything
 def test_every_option_in_toml(name: str, tmp_path: Path) -> None:
     """Each option can stand in the TOML file, with TOML's own types."""
     _, typed, value = SAMPLES[name]
-    assert getattr(load({"config": toml(tmp_path, **{name: typed})}, {}), name) == value
+    assert getattr(load({"config": toml(tmp_path, **{name: typed})}, {}, BESIDE.get(name)), name) == value
 
 
 @everything
 def test_every_option_in_toml_as_text(name: str, tmp_path: Path) -> None:
     """Each option can stand in the TOML file as a text, too, as it would on the command line."""
     text, _, value = SAMPLES[name]
-    assert getattr(load({"config": toml(tmp_path, **{name: text})}, {}), name) == value
+    assert getattr(load({"config": toml(tmp_path, **{name: text})}, {}, BESIDE.get(name)), name) == value
 
 
 @everything
 def test_every_option_in_code(name: str) -> None:
     """Each option can be an argument of ``app.run``."""
     _, typed, value = SAMPLES[name]
-    assert getattr(load({}, {}, {name: typed}), name) == value
+    assert getattr(load({}, {}, {**BESIDE.get(name, {}), name: typed}), name) == value
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLES.keys() - FLAGS - {"allowed_host"}))
 def test_precedence(name: str, tmp_path: Path) -> None:
     """Command line, environment, TOML, code, default: in that order, for each option."""
-    texts = ["6001", "6002", "6003", "6004"]  # these are, or can be read as, any of them
+    texts = ["6001", "6002", "6003", "6004"]  # these are, or can be read as, any of them but one
+    if name == "redis":
+        texts = [f"redis://localhost:{text}" for text in texts]
+    beside = BESIDE.get(name, {})
     given = command_line(*flag(name, texts[0]))
     environ = {f"RPISERVE_{name.upper()}": texts[1]}
     file = {"config": toml(tmp_path, **{name: texts[2]})}
-    code = {name: texts[3]}
+    code = {**beside, name: texts[3]}
 
     def read(config: Config) -> object:
-        return str(getattr(config, name)).removesuffix(".0")
+        value = getattr(config, name)
+        return f"redis://localhost:{value.port}" if name == "redis" else str(value).removesuffix(".0")
 
     assert read(load(given | file, environ, code)) == texts[0]
     assert read(load(file, environ, code)) == texts[1]
     assert read(load(file, {}, code)) == texts[2]
     assert read(load({}, {}, code)) == texts[3]
-    assert getattr(load({}, {}), name) == OPTIONS[name].default
+    assert getattr(load({}, {}, beside), name) == OPTIONS[name].default
 
 
 @pytest.mark.parametrize("name", sorted(FLAGS))
@@ -200,6 +214,8 @@ BAD: dict[str, list[object]] = {
     "module": ["", "  ", 7],
     "port": ["", "abc", -1, 65536, "65536", 1.5, True, "9" * 5000],
     "host": ["", " ", 7],
+    "redis_password_file": ["", " ", 7],
+    "redis_ca": ["", 7],
     "open": ["maybe", "", 2],
     "allowed_host": ["", "a,,b", 7, ["a", ""], ["a", 7]],
     "stop_timeout": [0, -1, "nan", "inf", "soon", True, "1e999"],
@@ -308,3 +324,99 @@ def test_the_file_may_have_a_table_of_our_name(tmp_path: Path) -> None:
     file = tmp_path / "rpiserve.toml"
     file.write_text("[rpiserve]\nport = 8081\n")
     assert load({"config": str(file)}, {}).port == 8081
+
+
+# --- Redis ------------------------------------------------------------------------------------------------------------
+
+SECRET = "geheim"
+
+
+def test_no_redis() -> None:
+    """Without a URL the bus is the embedded one."""
+    assert load({}, {}).redis_address is None
+
+
+def test_redis_address(tmp_path: Path) -> None:
+    """The address of Redis is the URL, with the files that belong to it."""
+    code = {"redis": "rediss://pi.lan/2", "redis_password_file": Path("secret"), "redis_ca": Path("ca.pem")}
+    for config in (
+        load({}, {}, code),
+        load({"config": toml(tmp_path, **{name: str(value) for name, value in code.items()})}, {}),
+    ):
+        address = config.redis_address
+        assert address is not None
+        assert (address.host, address.port, address.db, address.tls) == ("pi.lan", 6379, 2, True)
+        assert (address.password_file, address.ca_file) == (Path("secret"), Path("ca.pem"))
+
+
+@pytest.mark.parametrize("name", ["redis_password_file", "redis_ca"])
+def test_files_without_redis(name: str) -> None:
+    """A password or certificates without a Redis that they are for are a mistake, which would go unseen."""
+    with pytest.raises(ConfigError, match="are of no use without --redis"):
+        load({}, {}, {name: "file"})
+
+
+@pytest.mark.parametrize("url", [f"redis://:{SECRET}@localhost", f"rediss://me:{SECRET}@h", f"unix://:{SECRET}@/run/r"])
+def test_a_password_on_the_command_line(url: str, tmp_path: Path) -> None:
+    """A URL with a password is refused on the command line, where all can read it, and taken from everywhere else."""
+    with pytest.raises(ConfigError) as caught:
+        load({"redis": url}, {})
+    text = str(caught.value)
+    assert "a password on the command line can be read by everybody" in text
+    assert "RPISERVE_REDIS" in text
+    assert "--redis-password-file" in text
+    assert SECRET not in text
+    for config in (
+        load({}, {"RPISERVE_REDIS": url}),
+        load({"config": toml(tmp_path, redis=url)}, {}),
+        load({}, {}, {"redis": url}),
+    ):
+        assert config.redis_address is not None
+        assert config.redis_address.password == SECRET
+
+
+def test_a_password_is_not_shown() -> None:
+    """What is shown of the options, in a debugger or a log, holds no password."""
+    config = load({}, {"RPISERVE_REDIS": f"redis://me:{SECRET}@localhost"})
+    assert config.redis_address is not None
+    for shown in (repr(config), str(config), repr(config.redis_address), config.redis_address.name):
+        assert SECRET not in shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"http://:{SECRET}@localhost",
+        f"redis:/:{SECRET}@localhost",
+        f"redis://:{SECRET}@localhost:port",
+        f"redis://:{SECRET}@[localhost",
+        f"redis://:{SECRET}@localhost:99999",
+        f"redis://:{SECRET}@localhost/db",
+        f"redis://:{SECRET}@localhost?db=1",
+        f"redis://:{SECRET}@\u2100",
+        f"unix://:{SECRET}@",
+        SECRET,
+    ],
+)
+def test_a_wrong_url_is_not_shown(url: str, tmp_path: Path) -> None:
+    """A URL that is wrong is refused, wherever it stands, without its text, since there may be a password in it."""
+    file = toml(tmp_path, redis=url)
+    for place, arguments in (
+        ("--redis", ({"redis": url}, {})),
+        ("RPISERVE_REDIS", ({}, {"RPISERVE_REDIS": url})),
+        (f"redis in {file}", ({"config": file}, {})),
+        ("app.run(redis=…)", ({}, {}, {"redis": url})),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load(*arguments)  # type: ignore[arg-type]
+        assert str(caught.value) == (
+            f"{place} is wrong; it is redis://host:port/db, rediss://host:port/db with TLS, or unix:///path?db=0"
+        )
+        assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("value", ["", "  ", 7, None, True])
+def test_redis_that_is_no_text(value: Any) -> None:
+    """What is no text at all is refused as well."""
+    with pytest.raises(ConfigError, match=r"^app\.run\(redis=…\) is wrong; it is "):
+        load({}, {}, {"redis": value})

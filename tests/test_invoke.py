@@ -20,9 +20,11 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
+from rpiserve import context
+from rpiserve.context import Scope, Surroundings
 from rpiserve.errors import Cancelled, DeclarationError, HandlerTimeout, ResourceHeld, SensorError
 from rpiserve.handler import UserFunction
-from rpiserve.invoke import Invoker, Resource, Run, Trouble
+from rpiserve.invoke import Incidents, Invoker, Resource, Run, Trouble
 from rpiserve.threads import ThreadPool
 
 PATIENCE = 10.0
@@ -815,4 +817,155 @@ def test_trouble_is_over(logged_failures: list[LogEvent]) -> None:
     assert trouble.count == 1
     assert logged_failures[0]["incident"] != logged_failures[2]["incident"]
     assert "log_failure" in logged_failures[2]
+    logged_failures.clear()
+
+
+# --- what a function finds around itself ------------------------------------------------------------------------------
+
+
+def test_scope_of_a_run(bench: Bench) -> None:
+    """A function finds its own name and the daemon's surroundings, or the scope that it was given; outside is none."""
+    bench.invoker.surroundings = Surroundings("broadcast", "cache")
+    own = Scope("own", None, "request", "response")
+    in_thread = start(bench, context.scope.get)
+    given = start(bench, context.scope.get, scope=own)
+    on_reactor = start(bench, lambda: context.scope.get(), name="other", reactor=True)
+    bench.pool.end()
+    bench.pool.end()
+    assert in_thread.result == Scope("it", bench.invoker.surroundings)
+    assert given.result is own
+    assert on_reactor.result == Scope("other", bench.invoker.surroundings)
+    assert context.scope.get(None) is None
+
+
+def test_scope_of_what_a_handler_starts(bench: Bench) -> None:
+    """A run that is started within a handler has a scope of its own, and takes nothing from that handler's."""
+    inner: list[Follower] = []
+
+    def outer() -> str:
+        inner.append(start(bench, lambda: context.scope.get().name, name="inner", reactor=True))
+        return context.scope.get().name
+
+    follower = start(bench, outer, name="outer", reactor=True)
+    assert (inner[0].result, follower.result) == ("inner", "outer")
+
+
+def test_async_function_that_returns_a_deferred(bench: Bench) -> None:
+    """What an ``async def`` returns is awaited if it is a Deferred, a coroutine, or one that brings the other."""
+    gate: Deferred[Any] = Deferred()
+
+    async def inner() -> Deferred[Any]:
+        return gate
+
+    async def outer() -> Any:
+        return inner()
+
+    followers = [start(bench, outer), start(bench, lambda: outer(), reactor=True)]
+    assert [follower.state for follower in followers] == ["under way"] * 2
+    gate.callback("done")
+    assert followers[0].result == "done"
+    assert followers[1].state == "ended"
+
+
+def test_async_function_that_returns_a_deferred_that_fails(bench: Bench) -> None:
+    """The failure of a Deferred that an ``async def`` returns is the run's, and to cancel the run cancels it."""
+    cancelled: list[Deferred[Any]] = []
+    gates: list[Deferred[Any]] = [Deferred(), Deferred(cancelled.append)]
+
+    async def function(gate: Deferred[Any]) -> Deferred[Any]:
+        return gate
+
+    failing, hanging = (start(bench, function, gate) for gate in gates)
+    gates[0].errback(ValueError("no"))
+    assert isinstance(failing.error, ValueError)
+    hanging.run.cancel()
+    assert cancelled == [gates[1]]
+    assert isinstance(hanging.error, Cancelled)
+
+
+# --- incidents --------------------------------------------------------------------------------------------------------
+
+
+def note(incidents: Incidents, name: str, call: Callable[[], object]) -> str:
+    """Note what ``call`` raises."""
+    try:
+        call()
+    except Exception:  # noqa: BLE001 - whatever the test wants
+        return incidents.note(name, Failure())
+    raise AssertionError
+
+
+def test_incidents_are_logged_once_an_hour(logged_failures: list[LogEvent]) -> None:
+    """Of failures at the same place one an hour is logged with a traceback, and the others in a line."""
+    clock = Clock()
+    incidents = Incidents(clock)
+    fail = raising(ValueError("no\n{name}"))
+    first = [note(incidents, "it", fail) for _ in range(3)]
+    clock.advance(Incidents.SECONDS - 1)
+    first.append(note(incidents, "it", fail))
+    clock.advance(1)
+    second = [note(incidents, "it", fail) for _ in range(2)]
+    assert (len(set(first)), len(set(second))) == (1, 1)
+    assert first[0] != second[0]
+    with_traceback = ["log_failure" in event for event in logged_failures]
+    assert with_traceback == [True, False, False, False, True, False]
+    assert texts(logged_failures)[:2] == [
+        f"it failed, incident {first[0]}",
+        f"it failed again, as in incident {first[0]}: no\\x0a{{name}}",
+    ]
+    logged_failures.clear()
+
+
+def test_places_of_incidents(logged_failures: list[LogEvent]) -> None:
+    """Another function, another kind of error and another line are other places; another text is not."""
+    incidents = Incidents(Clock())
+
+    def one() -> None:
+        raise ValueError("one")
+
+    def other() -> None:
+        raise ValueError("other")
+
+    noted = [
+        note(incidents, "it", one),
+        note(incidents, "it", other),
+        note(incidents, "that", one),
+        note(incidents, "it", raising(ValueError("a"))),
+        note(incidents, "it", raising(KeyError("b"))),
+    ]
+    assert len(set(noted)) == 5
+    assert note(incidents, "it", raising(ValueError("c"))) == noted[3]
+    assert note(incidents, "it", one) == noted[0]
+    logged_failures.clear()
+
+
+def test_incidents_without_a_place(logged_failures: list[LogEvent]) -> None:
+    """A failure that was never raised is told apart by the function and its kind alone."""
+    incidents = Incidents(Clock())
+    one = incidents.note("it", Failure(ValueError("one")))
+    assert incidents.note("it", Failure(ValueError("two"))) == one
+    assert incidents.note("it", Failure(KeyError("one"))) != one
+    logged_failures.clear()
+
+
+def test_incidents_are_forgotten_when_there_are_too_many(
+    logged_failures: list[LogEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many places there are, no more than so many are kept; after that each is a new one."""
+    monkeypatch.setattr(Incidents, "MOST", 3)
+    incidents = Incidents(Clock())
+    fail = raising(ValueError("no"))
+    first = [note(incidents, str(number), fail) for number in range(3)]
+    assert [note(incidents, str(number), fail) for number in range(3)] == first
+    note(incidents, "3", fail)
+    assert note(incidents, "0", fail) != first[0]
+    logged_failures.clear()
+
+
+def test_long_texts_of_incidents_are_cut(logged_failures: list[LogEvent]) -> None:
+    """A text of any length fills a line of a bearable one."""
+    incidents = Incidents(Clock())
+    for _ in range(2):
+        note(incidents, "it", raising(ValueError("x" * 100_000)))
+    assert len(texts(logged_failures)[1]) < 600
     logged_failures.clear()

@@ -9,6 +9,7 @@ from fake_pool import Bench
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 
+from rpiserve.context import Surroundings, broadcast
 from rpiserve.errors import SensorError
 from rpiserve.handler import UserFunction
 from rpiserve.lifecycle import StartHooks, run_stop_hooks
@@ -198,3 +199,24 @@ def test_hanging_asynchronous_stop_hook(bench: Bench, logged_failures: list[LogE
     assert done.called
     assert len(logged_failures) == 1
     logged_failures.clear()
+
+
+def test_what_stop_hooks_find_around_themselves(bench: Bench) -> None:
+    """An ``on_stop`` function still has the means to send, when what all others have is closed already."""
+    bench.invoker.surroundings = Surroundings(["closed"], None)
+    found: list[str] = []
+    start = StartHooks(hooks(lambda: found.append(broadcast[0])), bench.invoker)
+    start.run()
+    bench.pool.end()
+    run_stop_hooks(hooks(lambda: found.append(broadcast[0])), bench.invoker, 4, Surroundings(["open"], None))
+    bench.pool.end()
+    assert found == ["closed", "open"]
+
+
+def test_stopping_before_start_hooks_have_begun(bench: Bench) -> None:
+    """A stop that comes before the first ``on_start`` function waits for nothing, and none begins after it."""
+    order: list[int] = []
+    start_hooks = StartHooks(noting(order, 2), bench.invoker)
+    assert start_hooks.stop().called
+    assert start_hooks.run().called
+    assert order == []

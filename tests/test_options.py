@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rpiserve.config import OPTIONS, Config
+from rpiserve.errors import ConfigError
 from rpiserve.options import Options
 
 TWISTD = Path(sys.executable).with_name("twistd")
@@ -89,3 +90,45 @@ def test_help_is_complete() -> None:
         assert line in text
     assert "None" not in text
     assert "()" not in text
+
+
+SECRET = "geheim"
+
+
+def test_redis() -> None:
+    """Redis is named by a URL, and what is secret stands in files."""
+    arguments = ["--redis", "rediss://pi.lan:6380/1", "--redis-password-file=/run/password", "--redis-ca=/etc/ca.pem"]
+    address = Options.parse(arguments, {}, {}).redis_address
+    assert address is not None
+    assert (address.host, address.port, address.db, address.tls, address.password) == ("pi.lan", 6380, 1, True, None)
+    assert (address.password_file, address.ca_file) == (Path("/run/password"), Path("/etc/ca.pem"))
+
+
+@pytest.mark.parametrize("arguments", [[f"--redis=redis://:{SECRET}@h"], ["--redis", f"redis://me:{SECRET}@h"]])
+def test_a_password_on_the_command_line(arguments: list[str]) -> None:
+    """A password on the command line is refused and not shown, even where the environment has another URL."""
+    with pytest.raises(ConfigError, match="a password on the command line can be read by everybody") as caught:
+        Options.parse(arguments, {"RPISERVE_REDIS": "redis://localhost"}, {})
+    assert SECRET not in str(caught.value)
+
+
+def test_a_password_in_the_environment() -> None:
+    """A password in RPISERVE_REDIS is taken: only the user and root can read it there."""
+    address = Options.parse([], {"RPISERVE_REDIS": f"redis://:{SECRET}@localhost"}, {}).redis_address
+    assert address is not None
+    assert address.password == SECRET
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [f"redis://:{SECRET}@localhost"],
+        ["--redis=redis://localhost", f"redis://:{SECRET}@localhost"],
+        [f"--redis-url=redis://:{SECRET}@localhost"],
+        [f"--redi=redis://:{SECRET}@localhost"],
+        [f"--debug=redis://:{SECRET}@localhost"],
+    ],
+)
+def test_a_password_in_the_wrong_place(arguments: list[str]) -> None:
+    """A URL that stands where none belongs is not shown either."""
+    assert SECRET not in refused(*arguments)

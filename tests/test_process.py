@@ -201,7 +201,7 @@ def test_an_ignored_sigint_stays_ignored() -> None:
 def test_make_daemon() -> None:
     """The process is made ready: the reactor's clock is one that no change of the date moves, and signals are taken."""
     app, reactor = App("a"), Reactor()
-    daemon = make_daemon(app, app.tree, 1, Config(port=None, stop_timeout=NEVER), reactor)
+    daemon = make_daemon("a", app, app.tree, app.link, 1, Config(port=None, stop_timeout=NEVER), reactor)
     assert isinstance(daemon, Daemon)
     assert reactor.seconds is process.time.monotonic
     assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL

@@ -1,5 +1,6 @@
 """The wiring of the daemon: what starts, in what order all of it stops, and that nothing can hold that up."""
 
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -11,9 +12,9 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import LogEvent, capturedLogs
 
-from rpiserve import App, Handler
+from rpiserve import App, Handler, broadcast, cache
 from rpiserve.config import Config
-from rpiserve.errors import StartError
+from rpiserve.errors import BusUnavailable, NotRunning, StartError, Stopped
 from rpiserve.service import Daemon
 from rpiserve.threads import ThreadPool
 from rpiserve.web.site import LimitedSite
@@ -52,7 +53,7 @@ class Running:
         self.reactor = Reactor()
         self.stops = 0
         config = Config(**{"port": 0, "stop_timeout": 10, **options})
-        self.daemon = Daemon(app, app.tree, config, 1, self.reactor, self._stopping)
+        self.daemon = Daemon(app.name, app, app.tree, app.link, config, 1, self.reactor, self._stopping)
         self.limit = cast(Any, self.daemon.invoker.pool)._limit
         self.pool = FakePool()
         self.daemon.invoker.pool = cast(ThreadPool, self.pool)
@@ -326,3 +327,124 @@ def test_what_runs_on_the_reactor_is_cancelled_at_last(app: App) -> None:
     with capturedLogs():
         running.reactor.advance(4)
     assert (cleaned, running.stopped) == (["pump"], True)
+
+
+# --- the bus ----------------------------------------------------------------------------------------------------------
+
+
+def elsewhere(call: Callable[[], Any]) -> Any:
+    """Return what ``call`` returns or raises in another thread, in which nothing that it waits for can come."""
+    outcome: list[Any] = []
+
+    def work() -> None:
+        try:
+            outcome.append(call())
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            outcome.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(30)
+    (found,) = outcome
+    return found
+
+
+def test_the_bus_while_it_runs(app: App) -> None:
+    """The app's own code can use the bus from when the daemon has started until it stops; then it is told so."""
+    heard: list[Any] = []
+    app.listen("news", reactor=True)(heard.append)
+    running = Running(app, start=False)
+    with pytest.raises(NotRunning):
+        app.broadcast.send("news", {"a": 1})
+    running.daemon.privilegedStartService()
+    running.daemon.startService()
+    assert elsewhere(lambda: app.broadcast.send("news", {"a": 1})) == 1
+    assert app.broadcast.send("news", {"a": 2}).result == 1
+    running.reactor.advance(0)
+    assert heard == [{"a": 1}, {"a": 2}]
+    running.stop()
+    assert isinstance(elsewhere(lambda: app.broadcast.send("news", {"a": 3})), Stopped)
+    app.broadcast.send("news", {"a": 3}).addErrback(lambda failure: failure.trap(BusUnavailable))
+    running.reactor.advance(0)
+    assert heard == [{"a": 1}, {"a": 2}]
+
+
+def test_actions_through_the_daemon(app: App) -> None:
+    """What one of the app's functions asks another of its actions is answered by that, within the daemon."""
+    app.action("double", reactor=True)(lambda request: request.payload["it"] * 2)
+    running = Running(app)
+    answer = app.caller("test").send_request("double", {"it": 21})
+    running.reactor.pump([0, 0, 0])
+    assert answer.result == 42
+    running.stop()
+    assert running.stopped
+
+
+def test_the_bus_in_on_start_and_on_stop(app: App) -> None:
+    """``on_start`` and ``on_stop`` functions in threads send by the proxies, until the very end."""
+    sent: list[Any] = []
+    for declare in (app.on_start, app.on_stop):
+        declare()(lambda: sent.append(broadcast.send("news", {"a": 1})))
+    running = Running(app)
+    for begin in (lambda: None, running.stop):
+        begin()
+        (job,) = running.pool.jobs
+        assert elsewhere(job.work) is None
+        running.pool.jobs.clear()
+    assert sent == [0, 0]
+    assert running.stopped
+
+
+def test_the_bus_in_asynchronous_on_start_and_on_stop(app: App) -> None:
+    """``on_start`` and ``on_stop`` functions on the reactor use the bus likewise."""
+    sent: list[Any] = []
+
+    @app.on_stop()
+    @app.on_start()
+    async def send() -> None:
+        sent.append(await cache.incr("key"))
+
+    running = Running(app)
+    running.stop()
+    assert (sent, running.stopped) == ([1, 2], True)
+
+
+def test_who_waits_for_the_bus_as_it_stops(app: App) -> None:
+    """A thread of the app's own that waits for an answer is set free as soon as the stop begins."""
+    asked = threading.Event()
+
+    @app.action("never", reactor=True)
+    async def never() -> None:
+        asked.set()
+        await Deferred()
+
+    running = Running(app)
+    outcome: list[type[Exception]] = []
+
+    def ask() -> None:
+        try:
+            app.caller("test").send_request("never", timeout=1000)
+        except Stopped as error:
+            outcome.append(type(error))
+
+    begun = threading.Event()
+    call_from_thread = running.reactor.callFromThread
+    arrived: list[Callable[[], object]] = []
+
+    def to_test(function: Callable[..., object], *arguments: Any) -> None:
+        arrived.append(lambda: call_from_thread(function, *arguments))
+        begun.set()
+
+    running.daemon._link.open(running.daemon._messaging.messenger, to_test)
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    assert begun.wait(30)
+    arrived[0]()
+    running.reactor.pump([0, 0, 0])
+    assert asked.is_set()
+    running.stop()
+    thread.join(30)
+    assert outcome == [Stopped]
+    with capturedLogs():
+        running.reactor.advance(4)
+    assert running.stopped

@@ -66,6 +66,15 @@ def test_the_named_one(write: Write) -> None:
     assert find_app(f"{name}:").name == "one"
 
 
+def test_beside_the_proxies(write: Write) -> None:
+    """What app modules import of rpiserve is not taken for an app, even under its name, nor in the way."""
+    names = "broadcast, cache, logger, request, response"
+    assert find_app(write(f"from rpiserve import {names}\nit = App('mine')\n")).name == "mine"
+    alone = write(f"from rpiserve import {names}\nfrom rpiserve import cache as app\n")
+    assert refused(alone).startswith(f"there is no App in the module {alone}")
+    assert refused(f"{alone}:request") == f"{alone}.request is no App"
+
+
 def test_in_a_package(write: Write) -> None:
     """An app module may stand in a package."""
     package = f"app_package_{next(_numbers)}"
@@ -185,8 +194,8 @@ def test_run_at_import(write: Write) -> None:
 class Made:
     """What `makeService` has made the daemon of, in place of a daemon."""
 
-    def __init__(self, app: App, *arguments: object) -> None:
-        self.app, self.arguments = app, arguments
+    def __init__(self, name: str, app: App, *arguments: object) -> None:
+        self.name, self.app, self.arguments = name, app, arguments
 
 
 @pytest.fixture
@@ -212,7 +221,8 @@ def test_the_current_directory_is_importable(write: Write) -> None:
     name = write("app = App('here')\n")
     made = make("--module", name)
     assert isinstance(made, Made)
-    assert made.app.name == "here"
+    assert made.name == made.app.name == "here"
+    assert made.arguments[:3] == (made.app.tree, made.app.link, 10)
 
 
 @pytest.mark.usefixtures("making")

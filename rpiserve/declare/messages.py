@@ -115,7 +115,8 @@ class MessageDeclarations(Declarations):
             A decorator that returns the function as it is.
 
         Raises:
-            DeclarationError: an argument is wrong, or the function listens to this channel already.
+            DeclarationError: an argument is wrong, or the function listens to this channel already, or to another one
+                with other options.
         """
         try:
             checked_channel(channel)
@@ -128,12 +129,17 @@ class MessageDeclarations(Declarations):
             if known is None:
                 name = self.free_name(name_of(function))
                 user_function = UserFunction.declare(name, function, reactor=reactor, arguments=None)
+                listener = Listener(user_function, [channel], payload_of(function, name), timeout, ordered)
                 self.claim(name)
-                self.listeners.append(Listener(user_function, [channel], payload_of(function, name), timeout, ordered))
-            elif channel in known.channels:
-                raise DeclarationError(f"{known.function.name} listens to {channel!r} already")
-            else:
-                known.channels.append(channel)
+                self.listeners.append(listener)
+                return function
+            name = known.function.name
+            if channel in known.channels:
+                raise DeclarationError(f"{name} listens to {channel!r} already")
+            where = UserFunction.declare(name, function, reactor=reactor, arguments=None).where
+            if (timeout, ordered, where) != (known.timeout, known.ordered, known.function.where):
+                raise DeclarationError(f"{name}: timeout, ordered and reactor have to be the same for all its channels")
+            known.channels.append(channel)
             return function
 
         return declare

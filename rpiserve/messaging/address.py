@@ -49,11 +49,13 @@ class RedisAddress:
             port = parts.port
         except ValueError:
             raise ValueError(SHAPE) from None
+        if port == 0:
+            raise ValueError(SHAPE)
         user, password = (None if part is None else unquote(part) or None for part in (parts.username, parts.password))
         if parts.scheme == "unix" and not parts.hostname and len(parts.path) > 1 and not parts.fragment:
-            host, path, db = "", unquote(parts.path), _database(parts.query.removeprefix("db="))
+            host, path, db = "", unquote(parts.path), _database(parts.query, "db=")
         elif parts.scheme in ("redis", "rediss") and parts.hostname and not (parts.query or parts.fragment):
-            host, path, db = parts.hostname, "", _database(parts.path.removeprefix("/"))
+            host, path, db = parts.hostname, "", _database(parts.path, "/")
         else:
             raise ValueError(SHAPE)
         return cls(host, port or DEFAULT_PORT, path, parts.scheme == "rediss", db, user, password)
@@ -77,7 +79,8 @@ class RedisAddress:
         return self.password
 
 
-def _database(text: str) -> int:
-    if not re.fullmatch("[0-9]{0,4}", text):
+def _database(text: str, prefix: str) -> int:
+    number = text.removeprefix(prefix)
+    if not re.fullmatch("[0-9]{0,4}", number) or (number and number == text):
         raise ValueError(SHAPE)
-    return int(text or 0)
+    return int(number or 0)

@@ -5,6 +5,7 @@ everything above knows nothing else of them. All of this lives on the reactor's 
 
 The names of channels and their patterns are texts, and messages bytes, which arrive as they were sent. A pattern is a
 glob as Redis has it: ``*``, ``?``, ``[a-z]``, ``[^a-z]``, and a backslash before a character that stands for itself.
+As there, the characters are the bytes of UTF-8: ``?`` stands for no ``é``, which has two of them.
 """
 
 import re
@@ -114,8 +115,14 @@ def is_pattern(channel: str) -> bool:
     return _MAGIC.search(channel) is not None
 
 
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Return an expression that fully matches the names which the glob ``pattern`` stands for."""
+def encoded(text: str) -> bytes:
+    """Return a channel, a pattern or a key as Redis is to see it."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def compile_pattern(pattern: str) -> re.Pattern[bytes]:
+    """Return an expression that fully matches the names, `encoded`, which the glob ``pattern`` stands for."""
+    pattern = encoded(pattern).decode("latin-1")  # a character for each byte
     pieces, position = [""], 0
     while position < len(pattern):
         token, position = _token(pattern, position)
@@ -124,11 +131,10 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
         else:
             pieces[-1] += token
     # Atomic groups: each piece is looked for once, from the left, so that no name takes longer than its length allows.
-    first, *others = pieces
-    if not others:
-        return re.compile(first, re.DOTALL)
-    middle = "".join(f"(?>.*?{piece})" for piece in others[:-1] if piece)
-    return re.compile(f"{first}{middle}.*{others[-1]}", re.DOTALL)
+    expression, *others = pieces
+    if others:
+        expression += "".join(f"(?>.*?{piece})" for piece in others[:-1] if piece) + f".*{others[-1]}"
+    return re.compile(expression.encode("latin-1"), re.DOTALL)
 
 
 def _token(pattern: str, position: int) -> tuple[str, int]:
@@ -171,7 +177,7 @@ class Subscriptions:
 
     def __init__(self) -> None:
         self._receivers: dict[str, dict[Receiver, None]] = {}
-        self._patterns: dict[str, re.Pattern[str]] = {}
+        self._patterns: dict[str, re.Pattern[bytes]] = {}
 
     def channels(self) -> list[str]:
         """Return the names and patterns that have receivers."""
@@ -199,7 +205,8 @@ class Subscriptions:
 
     def patterns(self, channel: str) -> list[str]:
         """Return the patterns that the name ``channel`` matches."""
-        return [pattern for pattern, expression in self._patterns.items() if expression.fullmatch(channel)]
+        name = encoded(channel)
+        return [pattern for pattern, expression in self._patterns.items() if expression.fullmatch(name)]
 
     def receivers(self, channel: str) -> list[Receiver]:
         """Return who wants to hear what is sent to the name ``channel``, each once."""

@@ -1,5 +1,6 @@
 """A request and its answer, as the handler that gives it sees them."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -69,36 +70,43 @@ class Exchange:
     Args:
         name: the action, for the log.
         send: sends an answer; None if the request wants none.
+        counts: where the final answer is counted, and each that the bus does not take.
     """
 
-    def __init__(self, name: str, send: Send | None) -> None:
+    def __init__(self, name: str, send: Send | None, counts: Counter[str]) -> None:
         self._name = name
         self._send = send
+        self._counts = counts
         self.answered = False
 
-    def reply(self, status: str, payload: bytes, final: bool) -> Deferred[int]:
+    def reply(self, status: str, payload: bytes, final: bool, kind: str | None = None) -> Deferred[int]:
         """Send an answer.
 
         Args:
             status: ``success``, ``error`` or ``progress``.
             payload: what it says, as JSON.
             final: whether it is the last one.
+            kind: as what it is counted, if not by its status.
 
         Returns:
             A Deferred that fires with the number of receivers: 0 if it could not be sent, which is logged. It fails
-            with `AlreadyAnswered` if there was a final answer before, and with `MessageError` if it is too large.
+            with `AlreadyAnswered` if there was a final answer before.
+
+        Raises:
+            MessageError: it is too large; nothing has been sent then.
         """
         if self.answered:
             return fail(AlreadyAnswered(f"the request for {self._name} has been answered already, or is out of time"))
-        if self._send is None:
-            self.answered = final
-            return succeed(0)
-        sent = self._send(status, payload, final)
-        self.answered = final
+        sent = succeed(0) if self._send is None else self._send(status, payload, final)
+        if final:
+            self.answered = True
+            self._counts["answered"] += 1
+            self._counts[kind or status] += 1
         return sent.addErrback(self._not_sent)
 
     def _not_sent(self, failure: Failure) -> int:
         failure.trap(BusError)
+        self._counts["unsent"] += 1
         log.error("the answer of {name} could not be sent: {error}", name=self._name, error=failure.getErrorMessage())
         return 0
 
@@ -151,8 +159,8 @@ class PubSubResponse:
             final: whether that is the last answer.
             code: what kind of error it is.
         """
-        return self._reply("error", wire.error(str(err), code), final)
+        return self._reply("error", wire.error(str(err), code), final, wire.HANDLER_ERROR)
 
-    def _reply(self, status: str, payload: Any, final: bool) -> Any:
+    def _reply(self, status: str, payload: Any, final: bool, kind: str | None = None) -> Any:
         json = codec.encode(codec.to_wire(payload, "the answer"))  # here, since it may take long
-        return self._link.call(lambda _: self._exchange.reply(status, json, final))
+        return self._link.call(lambda _: self._exchange.reply(status, json, final, kind))

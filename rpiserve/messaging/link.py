@@ -5,8 +5,10 @@ the Deferred fires with. Who blocks is set free as soon as the link is closed: n
 stopped.
 """
 
+import inspect
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -47,7 +49,10 @@ class Link(Generic[Far]):
         self._far, self._to_reactor, self._thread = far, to_reactor, threading.get_ident()
 
     def close(self) -> None:
-        """Let all who block in a call raise `Stopped`, and all who come later. To be called on the reactor's thread."""
+        """Let all who block in a call raise `Stopped`, and all who would. To be called on the reactor's thread.
+
+        What is called there goes on to the far end, which nobody blocks for.
+        """
         with self._lock:
             self._closed = True
             blocked, self._blocked = self._blocked, set()
@@ -61,19 +66,19 @@ class Link(Generic[Far]):
             start: what is called; it returns a Deferred.
             arguments: what it is called with, besides.
             progress: if given, ``start`` is called with ``progress=…``, too, and what it calls that with arrives here,
-                in the thread that calls.
+                in the thread that calls and in its context.
 
         Returns:
             The Deferred, on the reactor's thread; what it fires with, on any other.
 
         Raises:
             NotRunning: the link is not open yet.
-            Stopped: it is closed, or was while this waited.
+            Stopped: it is closed, or was while this blocked.
         """
         if self._far is None or self._to_reactor is None:
             raise NotRunning(f"{self._what} can be used only while the daemon runs")
         if threading.get_ident() == self._thread:
-            options = {} if progress is None else {"progress": progress}
+            options = {} if progress is None else {"progress": _in_this_context(progress)}
             return maybeDeferred(start, self._far, *arguments, **options)
         blocked = _Blocked(start, (self._far, *arguments), progress)
         with self._lock:
@@ -89,6 +94,22 @@ class Link(Generic[Far]):
 
     def _stopped(self) -> Stopped:
         return Stopped(f"{self._what} cannot be used any more: the daemon is shutting down")
+
+
+def _in_this_context(progress: Progress) -> Progress:
+    """Return what calls ``progress`` so that the proxies are those of whoever has asked for it."""
+    context = copy_context()
+
+    def call(payload: Any) -> object:
+        run = context.copy().run
+        outcome = run(progress, payload)
+        return _end_of(run(Deferred.fromCoroutine, outcome)) if inspect.iscoroutine(outcome) else outcome
+
+    return call
+
+
+async def _end_of(deferred: Deferred[Any]) -> None:
+    await deferred
 
 
 class _Blocked:

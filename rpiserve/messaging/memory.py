@@ -13,6 +13,9 @@ from rpiserve.wire import checked_size
 
 NAME = "the embedded bus"
 
+WHOLE = range(-(2**63), 2**63)
+"""The whole numbers of 64 bits."""
+
 MOST_OLD_ENDS = 1000
 """How many ends of values that have been set anew since may be left lying about."""
 
@@ -70,7 +73,9 @@ class MemoryBus:
         # Only what is there now: what that leads to waits for a turn of its own, and lets others have theirs.
         for _ in range(len(self._under_way)):
             if self._under_way:  # a receiver may have closed the bus
-                deliver(*self._under_way.popleft())
+                receivers, channel, message = self._under_way.popleft()
+                wanted = set(self._subscriptions.receivers(channel))  # who has unsubscribed since is not to hear it
+                deliver([receiver for receiver in receivers if receiver in wanted], channel, message)
         if self._under_way:
             self._clock.callLater(0, self._deliver)
 
@@ -110,7 +115,7 @@ class MemoryBus:
         self._expire()
         value, end = self._values.get(key, (b"0", None))
         total = _whole(value)
-        if total is None or not -(2**63) <= total + amount < 2**63:
+        if total is None or amount not in WHOLE or total + amount not in WHOLE:
             return fail(DataError(f"the cache: the value at {key!r} is no whole number of 64 bits, or would be none"))
         self._values[key] = (b"%d" % (total + amount), end)
         return succeed(total + amount)
@@ -129,4 +134,4 @@ def _whole(value: bytes) -> int | None:
         number = int(value[:24])
     except ValueError:
         return None
-    return number if b"%d" % number == value else None
+    return number if b"%d" % number == value and number in WHOLE else None

@@ -4,13 +4,12 @@ All requests share one channel for their replies. Each has an entry in a table u
 cancelled or given up, so that what comes late, or twice, or from nowhere, finds none and is only counted.
 """
 
-import inspect
 from collections import Counter
 from typing import Any
 from uuid import uuid4
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -22,12 +21,15 @@ from rpiserve.messaging.link import Progress
 MOST_PENDING = 10_000
 """How many requests may wait for their replies at the same time."""
 
+CLOSING = "it is shutting down here"
+
 
 @attrs.define(eq=False)
 class Pending:
     """A request that waits for its reply.
 
     Attributes:
+        service: the service.
         what: the service and the action, for errors.
         result: fires with the payload of the reply.
         owner: who has sent it.
@@ -35,6 +37,7 @@ class Pending:
         timer: ends the waiting.
     """
 
+    service: str
     what: str
     result: Deferred[Any]
     owner: object
@@ -68,6 +71,7 @@ class Messenger:
         self._number = 0
         self._hears_replies = False
         self._unheard: list[Deferred[None]] = []
+        self._closed = False
         bus.watch(self._lost)
 
     @property
@@ -102,6 +106,8 @@ class Messenger:
             MessageError: it is too large.
             TooManyPending: too many wait already.
         """
+        if self._closed:
+            return fail(Stopped(f"{service}.{action} was not asked for: {CLOSING}"))
         if len(self._pending) >= self._most_pending:
             raise TooManyPending(f"{self._most_pending} requests wait for their replies already")
         self._number += 1
@@ -117,7 +123,7 @@ class Messenger:
         )
         result: Deferred[Any] = Deferred(lambda _: self._forget(request_id))
         timer = self._clock.callLater(timeout, self._time_out, request_id, timeout)
-        self._pending[request_id] = Pending(f"{service}.{action}", result, owner, progress, timer)
+        self._pending[request_id] = Pending(service, f"{service}.{action}", result, owner, progress, timer)
         self.counts["sent"] += 1
         if self._hears_replies:
             self._send(None, service, message, request_id)
@@ -137,9 +143,10 @@ class Messenger:
                 self._fail(Failure(Stopped(f"{pending.what} was given up: the caller was closed")), request_id)
 
     def close(self) -> None:
-        """End all requests: they fail with `Stopped`."""
+        """End all requests: they fail with `Stopped`, as do those that come later."""
+        self._closed = True
         for request_id, pending in list(self._pending.items()):
-            self._fail(Failure(Stopped(f"{pending.what} was given up: the daemon is shutting down")), request_id)
+            self._fail(Failure(Stopped(f"{pending.what} was given up: {CLOSING}")), request_id)
         self.bus.unsubscribe(self._channel, self._arrived)
 
     # --- on the way there --------------------------------------------------------------------------------------------
@@ -165,8 +172,7 @@ class Messenger:
 
     def _sent(self, receivers: int, request_id: str) -> None:
         if not receivers and (pending := self._take(request_id)) is not None:
-            service = pending.what.partition(".")[0]
-            pending.result.errback(NoResponders(f"{pending.what}: nobody listens for {service}"))
+            pending.result.errback(NoResponders(f"{pending.what}: nobody listens for {pending.service}"))
 
     # --- on the way back ---------------------------------------------------------------------------------------------
 
@@ -189,15 +195,8 @@ class Messenger:
                 pending.result.callback(reply.payload)
 
     def _progress(self, pending: Pending, reply: wire.Reply) -> None:
-        if pending.progress is None:
-            return
-        try:
-            outcome = pending.progress(reply.payload)
-        except Exception:  # noqa: BLE001 - the caller's own code: what it raises is the caller's
-            self._fail(Failure(), reply.request_id)
-        else:
-            if inspect.iscoroutine(outcome):
-                Deferred.fromCoroutine(outcome).addErrback(self._fail, reply.request_id)
+        if pending.progress is not None:
+            maybeDeferred(pending.progress, reply.payload).addErrback(self._fail, reply.request_id)
 
     def _time_out(self, request_id: str, timeout: float) -> None:
         pending = self._pending.pop(request_id)

@@ -3,7 +3,6 @@
 On the reactor's thread each method returns a Deferred. On any other it blocks, and returns or raises.
 """
 
-import math
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -135,9 +134,10 @@ def _data(key: str, value: object) -> bytes:
     if isinstance(value, bytes | bytearray):
         _text(bytes(value), key)
         return bytes(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    number = codec.to_wire(value, f"the cache: {key!r}") if isinstance(value, int | float) else None
+    if number is None or isinstance(number, bool):
         raise DataError(f"the cache: the value for {key!r} is {value!r:.80}; it is a text, bytes or a number")
-    return repr(value).encode()
+    return repr(number).encode()
 
 
 def _text(value: bytes | None, key: str) -> str | None:
@@ -238,7 +238,10 @@ class Caller:
             messenger.give_up(self)
             return succeed(None)
 
-        return self._link.call(end)
+        try:
+            return self._link.call(end)
+        except Stopped:  # there is nothing left to end
+            return None
 
     def _check_open(self) -> None:
         if self._closed:

@@ -7,7 +7,8 @@ because a server may die, freeze, refuse or come back at any time:
   both are let in and everything is subscribed. Whatever happens to one of them ends both, and another is begun.
 - While there is none, everything fails at once. Nothing is queued, or it would all be sent late. Only at the very start
   it waits for the first attempt to connect.
-- Each connection is pinged every second. One that has brought nothing for three seconds is dropped.
+- Each connection is pinged every second. One that has brought nothing for three of them is dropped. The pings are what
+  is counted, not the time: while the reactor itself was held up, what had come could not be read.
 - Answers belong to commands in the order of these. A confirmation of a subscription comes once for each channel.
 - A message comes once for its channel and once more for each pattern. It is delivered for the first of them only.
 """
@@ -40,14 +41,14 @@ from twisted.python.failure import Failure
 from rpiserve.codec import printable
 from rpiserve.errors import BusUnavailable, DataError, StartError
 from rpiserve.messaging.address import RedisAddress
-from rpiserve.messaging.bus import BusState, Receiver, Subscriptions, compile_pattern, deliver, is_pattern
+from rpiserve.messaging.bus import BusState, Receiver, Subscriptions, compile_pattern, deliver, encoded, is_pattern
 from rpiserve.wire import checked_size
 
 log = Logger()
 
 PING_SECONDS = 1.0
-SILENCE_SECONDS = 3.0
-"""How long a connection may bring nothing. With a ping each second, that is too long."""
+MOST_UNANSWERED = 3
+"""How many pings may bring nothing, before the connection is taken for dead."""
 
 CONNECT_SECONDS = 3.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.5
@@ -59,11 +60,17 @@ CLOSE_SECONDS = 1.0
 MOST_WAITING = 16 << 20
 """How many bytes may be under way to a server that has not answered."""
 
+KINDS = ("+", "-", ":", "$", "*")
+"""How a line may begin that is no part of a value."""
+
 LOST = "the connection was lost"
 CLOSED = "it was closed"
 
 MOST_AT_ONCE = 500
 """How many channels one command subscribes to."""
+
+OF_THE_VALUE = ("WRONGTYPE ", "ERR value ", "ERR increment ")
+"""How errors begin that tell of a value of another kind, and of nothing else that is wrong."""
 
 PUSHES = (b"subscribe", b"unsubscribe", b"psubscribe", b"punsubscribe")
 
@@ -106,7 +113,7 @@ class Connection:
         self._heard = heard
         self._expected: deque[Expected] = deque()
         self._confirmed: dict[bytes, dict[str, Any]] = {b"subscribe": {}, b"psubscribe": {}}
-        self._last = 0.0
+        self._unanswered = 0
         self._reason = LOST
         self._timer: IDelayedCall | None = None
         self._over = False
@@ -151,21 +158,21 @@ class Connection:
     def connectionMade(self) -> None:
         """Begin to listen for signs of life."""
         super().connectionMade()  # type: ignore[misc]
-        self._last = self._clock.seconds()
         self._timer = self._clock.callLater(PING_SECONDS, self._ping)
 
     def _ping(self) -> None:
         self._timer = self._clock.callLater(PING_SECONDS, self._ping)
-        if self._clock.seconds() - self._last > SILENCE_SECONDS:
-            self.abort(f"it has sent nothing for {SILENCE_SECONDS:g} s")
+        if self._unanswered >= MOST_UNANSWERED:
+            self.abort(f"it has sent nothing for {MOST_UNANSWERED * PING_SECONDS:g} s")
         else:
+            self._unanswered += 1
             self.command(b"PING").addErrback(lambda _: None)  # an error is a sign of life, too
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
         """Take what has arrived."""
         if self._over:
             return
-        self._last = self._clock.seconds()
+        self._unanswered = 0
         try:
             super().dataReceived(data, unpause)  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001 - whatever a parser makes of what is no Redis
@@ -201,7 +208,7 @@ class Connection:
         if pattern is not None:
             if name in self._confirmed[b"subscribe"]:
                 return
-            matching = (key for key, matches in self._confirmed[b"psubscribe"].items() if matches(name))
+            matching = (key for key, matches in self._confirmed[b"psubscribe"].items() if matches(channel))
             if next(matching, None) != pattern.decode("utf-8", "surrogateescape"):
                 return
         self._heard(name, message)
@@ -239,6 +246,12 @@ class HiredisConnection(Connection, txredisapi.HiredisProtocol):
 
 class PlainConnection(Connection, txredisapi.BaseRedisProtocol):
     """With the parser that needs nothing."""
+
+    def lineReceived(self, line: str) -> None:
+        """Take a line; the parser would pass over what is none of the protocol's."""
+        if line[:1] not in KINDS:
+            raise ValueError(f"a line begins with {line[:20]!r}")
+        super().lineReceived(line)
 
 
 class _Once(Factory):
@@ -336,8 +349,7 @@ class RedisBus:
                 self._is_down(_reason(error))
             else:
                 failures = 0
-                reason = await self._use(session)
-                self._is_down(reason)
+                await self._use(session)
             if not self._closed:
                 pause = min(FIRST_PAUSE * 2 ** min(failures, 10), LONGEST_PAUSE)
                 await deferLater(self._reactor, pause * random.uniform(0.8, 1.0))
@@ -370,13 +382,15 @@ class RedisBus:
                 await connection.command(b"AUTH", *user, password.encode())
             if self._address.db:
                 await connection.command(b"SELECT", b"%d" % self._address.db)
-            await connection.command(b"PING")  # a server that loads its data, or wants a password, says so
+            pong = await connection.command(b"PING")  # a server that loads its data, or wants a password, says so
+            if pong not in (b"PONG", "PONG"):
+                raise BusUnavailable(f"it does not talk as Redis does: to PING it answers {pong!r:.100}")
         except BaseException:
             connection.abort("it did not let us in")
             raise
         return connection
 
-    async def _use(self, session: Session) -> str:
+    async def _use(self, session: Session) -> None:
         self._session = session
         self._is_up()
         lost: Deferred[str] = Deferred()
@@ -385,9 +399,9 @@ class RedisBus:
         reason = await lost
         self._session = self._listening = None
         session.end(reason)
+        self._is_down(reason)  # before the watchers: what they tell may ask at once how the bus is
         for watcher in self._watchers:
             watcher(reason)
-        return reason
 
     def _is_up(self) -> None:
         self._state = BusState(self._address.name, True, self._wall(), self._state.error)
@@ -427,7 +441,7 @@ class RedisBus:
 
     def publish(self, channel: str, message: bytes) -> Deferred[int]:
         """Send ``message``; fires with how many subscriptions it goes to."""
-        return self._command(b"PUBLISH", _bytes(channel), checked_size(message))
+        return self._command(b"PUBLISH", encoded(channel), checked_size(message))
 
     def subscribe(self, channel: str, receiver: Receiver) -> Deferred[None]:
         """Have ``receiver`` called with each message on ``channel``, a name or a pattern."""
@@ -448,12 +462,12 @@ class RedisBus:
         """Take that back."""
         if self._subscriptions.remove(channel, receiver) and self._listening is not None:
             word = b"PUNSUBSCRIBE" if is_pattern(channel) else b"UNSUBSCRIBE"
-            self._listening.command(word, _bytes(channel), confirmations=1).addErrback(lambda _: None)
+            self._listening.command(word, encoded(channel), confirmations=1).addErrback(lambda _: None)
 
     def _subscribe(self, listening: Connection, channels: Iterable[str]) -> Deferred[None]:
         names: dict[bytes, list[bytes]] = {b"SUBSCRIBE": [], b"PSUBSCRIBE": []}
         for channel in channels:
-            names[b"PSUBSCRIBE" if is_pattern(channel) else b"SUBSCRIBE"].append(_bytes(channel))
+            names[b"PSUBSCRIBE" if is_pattern(channel) else b"SUBSCRIBE"].append(encoded(channel))
         replies = [
             listening.command(word, *(some := all_[begin : begin + MOST_AT_ONCE]), confirmations=len(some))
             for word, all_ in names.items()
@@ -463,26 +477,27 @@ class RedisBus:
         return confirmed.addCallbacks(lambda _: None, lambda failure: failure.value.subFailure)
 
     def _heard(self, channel: str, message: bytes) -> None:
-        deliver(self._subscriptions.receivers(channel), channel, message)
+        if not self._closed:
+            deliver(self._subscriptions.receivers(channel), channel, message)
 
     # --- the cache ---------------------------------------------------------------------------------------------------
 
     def get(self, key: str) -> Deferred[bytes | None]:
         """Return the value at ``key``, or None."""
-        return self._command(b"GET", _bytes(key))
+        return self._command(b"GET", encoded(key))
 
     def set(self, key: str, value: bytes, seconds: float | None) -> Deferred[None]:
         """Set the value at ``key``."""
         end = [] if seconds is None else [b"PX", b"%d" % max(1, round(seconds * 1000))]
-        return self._command(b"SET", _bytes(key), value, *end).addCallback(lambda _: None)
+        return self._command(b"SET", encoded(key), value, *end).addCallback(lambda _: None)
 
     def delete(self, keys: list[str]) -> Deferred[int]:
         """Remove ``keys``, and return how many there were."""
-        return self._command(b"DEL", *map(_bytes, keys)) if keys else succeed(0)
+        return self._command(b"DEL", *map(encoded, keys)) if keys else succeed(0)
 
     def incr(self, key: str, amount: int) -> Deferred[int]:
         """Add ``amount`` to the number at ``key``."""
-        return self._command(b"INCRBY", _bytes(key), b"%d" % amount)
+        return self._command(b"INCRBY", encoded(key), b"%d" % amount)
 
     def _command(self, *words: bytes) -> Deferred[Any]:
         session = self._session
@@ -502,8 +517,8 @@ class RedisBus:
 
     def _explain(self, failure: Failure, command: str) -> Failure:
         text = f"{self._address.name}: {failure.value}"
-        if failure.check(Refused) and command in ("GET", "INCRBY"):
-            return Failure(DataError(f"the cache: {text}"))  # a value of another kind
+        if failure.check(Refused) and command in ("GET", "INCRBY") and str(failure.value).startswith(OF_THE_VALUE):
+            return Failure(DataError(f"the cache: {text}"))
         return Failure(BusUnavailable(text)) if failure.check(Refused, BusUnavailable) else failure
 
 
@@ -538,10 +553,6 @@ def _certificates(address: RedisAddress) -> Any:
         return trustRootFromCertificates([Certificate.loadPEM(each) for each in found])
     except Exception as error:
         raise StartError(f"the certificates in {address.ca_file} cannot be used: {error}") from error
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
 
 
 def _reason(error: Exception) -> str:

@@ -35,6 +35,9 @@ MOST_UNDER_WAY = 1000
 MOST_BYTES = 16 << 20
 """How many bytes all of these may have."""
 
+LONGEST_TEXT = 1000
+"""How many characters of what is wrong with a request its answer tells."""
+
 REMINDER = 60.0
 """Seconds for which further broken or dropped messages are counted and not logged."""
 
@@ -54,7 +57,8 @@ class MessagingRoom:
     Attributes:
         messenger: what sends.
         counts: how many messages were ``received``, ``broken``, ``dropped`` because there were too many; how many
-            requests were answered, by ``success`` or the code of the error; and how many listeners ``failed``.
+            requests were ``answered``, and of these by ``success`` or the code of the error, direct messages included;
+            how many answers were ``unsent`` because the bus did not take them; and how many listeners ``failed``.
     """
 
     def __init__(
@@ -166,11 +170,11 @@ class MessagingRoom:
     def _handle(self, request: wire.Request, channel: str | None, size: int, send: Send | None) -> None:
         action = self._actions.get(request.action) if isinstance(request.action, str) else None
         if action is None:
-            exchange = Exchange(f"{request.action!r:.80}", send)
+            exchange = Exchange(f"{request.action!r:.80}", send, self.counts)
             self._refuse(exchange, wire.UNKNOWN_ACTION, f"{self._name} has no action {request.action!r:.80}")
             return
         name = action.function.name
-        exchange = Exchange(name, send)
+        exchange = Exchange(name, send, self.counts)
         view = PubSubRequest.of(request, channel)
         try:
             arguments = self._arguments(action, view)
@@ -181,7 +185,8 @@ class MessagingRoom:
             self._refuse(exchange, wire.BUSY, full)
             return
         function = action.function
-        if request.timeout is not None and request.timeout < action.timeout:
+        waits = function.where is Where.THREAD  # on the reactor it has its turn at once
+        if waits and request.timeout is not None and request.timeout < action.timeout:
             call = partial(self._in_time, function.call, self._invoker.clock.seconds() + request.timeout)
             function = attrs.evolve(function, call=call)
         response = PubSubResponse(exchange, self._link)
@@ -221,35 +226,30 @@ class MessagingRoom:
         except DataError as error:
             raise _Unserializable(str(error)) from error
 
-    def _succeed(self, payload: bytes, exchange: Exchange) -> Deferred[None] | None:
+    @staticmethod
+    def _succeed(payload: bytes, exchange: Exchange) -> Deferred[int] | None:
         if exchange.answered:
-            self.counts["answered"] += 1
             return None
         try:
-            replied = exchange.reply("success", payload, True)
+            return exchange.reply("success", payload, True)
         except MessageError as error:
             raise _Unserializable(str(error)) from error
-        return replied.addCallback(self._answered, "success")
-
-    def _answered(self, _: int, how: str) -> None:
-        self.counts["answered"] += 1
-        self.counts[how] += 1
 
     def _explain(self, failure: Failure, exchange: Exchange, name: str) -> None:
-        if exchange.answered:
-            self._incidents.note(name, failure)
-        elif failure.check(HandlerTimeout):
+        text, incident = f"{name}: {failure.getErrorMessage()}", None
+        if failure.check(HandlerTimeout):
             log.warn("{name} took too long: {error}", name=name, error=failure.getErrorMessage())
-            self._refuse(exchange, wire.TIMEOUT, f"{name}: {failure.getErrorMessage()}")
+            code = wire.TIMEOUT
         elif failure.check(Cancelled):
-            self._refuse(exchange, wire.BUSY, f"{self._name} is shutting down")
+            code, text = wire.BUSY, f"{self._name} is shutting down"
         else:
             incident = self._incidents.note(name, failure)
-            if failure.check(_Unserializable):
-                self._refuse(exchange, wire.UNSERIALIZABLE, f"{name}: {failure.getErrorMessage()}", incident)
-            else:
+            code = wire.UNSERIALIZABLE
+            if not failure.check(_Unserializable):
                 assert failure.type is not None
-                self._refuse(exchange, wire.HANDLER_ERROR, f"{name} raised {failure.type.__name__}", incident)
+                code, text = wire.HANDLER_ERROR, f"{name} raised {failure.type.__name__}"
+        if not exchange.answered:
+            self._refuse(exchange, code, text, incident)
 
     def _refuse(
         self,
@@ -259,8 +259,10 @@ class MessagingRoom:
         incident: str | None = None,
         errors: Sequence[Mapping[str, str]] = (),
     ) -> None:
-        payload = codec.encode(wire.error(text, code, incident, errors))
-        exchange.reply("error", payload, True).addCallback(self._answered, code)
+        # Cut: what a client has sent may stand in its errors, and the answer must not be too large to be sent.
+        shown = [{key: _shown(value) for key, value in error.items()} for error in errors]
+        payload = codec.encode(wire.error(_shown(text), code, incident, shown))
+        exchange.reply("error", payload, True, code)
 
     # --- listeners ---------------------------------------------------------------------------------------------------
 
@@ -342,7 +344,7 @@ class MessagingRoom:
             self._under_way[where] -= 1
             self._bytes -= size
 
-        run.when_ended().addCallback(ended)
+        run.ended.addCallback(ended)
 
     def _complain(self, kind: str, channel: str, text: str) -> None:
         """Count a message that was not handled, and log it, but not each of many."""
@@ -359,6 +361,10 @@ class MessagingRoom:
                 more=more,
             )
             self._last_complaint, self._complaints = now, 0
+
+
+def _shown(text: str) -> str:
+    return codec.printable(text[:LONGEST_TEXT])
 
 
 class _Unserializable(Exception):

@@ -13,6 +13,8 @@ from rpiserve import codec
 from rpiserve.data import DataTree
 from rpiserve.paths import format_path
 from rpiserve.ports import HandlerReports, Readiness
+from rpiserve.web.actions import ActionRoutes
+from rpiserve.web.broadcasts import BroadcastRoutes
 from rpiserve.web.channel import JSON, LimitedRequest
 from rpiserve.web.commands import CommandRoutes
 from rpiserve.web.problems import Problem, problem_from
@@ -32,6 +34,8 @@ class Api:
         handlers: who tells of the handlers.
         parts: the parts that `/ready` asks.
         commands: what `/cmds` and `/cmd` do.
+        actions: what `/actions` and `/services` do.
+        broadcasts: what `/broadcasts` and `/events` do.
         pages: what `/www` serves, if anything.
     """
 
@@ -45,12 +49,16 @@ class Api:
         handlers: HandlerReports,
         parts: list[Readiness],
         commands: CommandRoutes,
+        actions: ActionRoutes,
+        broadcasts: BroadcastRoutes,
         pages: Pages | None,
     ) -> None:
         self._tree = tree
         self._handlers = handlers
         self._parts = parts
         self._commands = commands
+        self._actions = actions
+        self._broadcasts = broadcasts
         self._pages = pages
 
     def resource(self) -> IResource:
@@ -106,6 +114,26 @@ class Api:
         """Call a command."""
         return self._commands.post(request)
 
+    @app.route("/actions/<action>", methods=["POST"])
+    def post_action(self, request: LimitedRequest, action: str) -> Deferred[None]:
+        """Have an action of this service answer."""
+        return self._actions.own(request, action)
+
+    @app.route("/services/<service>/<action>", methods=["POST"])
+    def post_service(self, request: LimitedRequest, service: str, action: str) -> Deferred[None]:
+        """Have an action of any service answer."""
+        return self._actions.remote(request, service, action)
+
+    @app.route("/broadcasts/<channel>", methods=["POST"])
+    def post_broadcast(self, request: LimitedRequest, channel: str) -> Deferred[None]:
+        """Send a broadcast."""
+        return self._broadcasts.publish(request, channel)
+
+    @app.route("/events", methods=["GET"])
+    def events(self, request: LimitedRequest) -> Deferred[None]:
+        """Stream what happens."""
+        return self._broadcasts.listen(request)
+
     @app.route("/www", methods=READ, branch=True)
     def www(self, request: LimitedRequest) -> IResource | Deferred[None]:
         """Serve the user's own pages."""
@@ -113,9 +141,10 @@ class Api:
             raise Problem(404, "no pages are served; --www DIR serves those in a folder")
         return self._pages.get(request)
 
-    # Werkzeug adds HEAD to GET, but this GET acts.
-    for rule in app.url_map.iter_rules("get_cmd"):
-        rule.methods = {"GET"}
+    # Werkzeug adds HEAD to GET, but the one GET acts, and the other never ends.
+    for name in ("get_cmd", "events"):
+        for rule in app.url_map.iter_rules(name):
+            rule.methods = {"GET"}
 
     @app.handle_errors(MethodNotAllowed)
     def options(self, request: Any, failure: Failure) -> Any:

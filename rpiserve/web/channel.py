@@ -300,8 +300,8 @@ class LimitedChannel(http.HTTPChannel):
     def pauseProducing(self) -> None:
         """Begin to wait for the peer, which reads more slowly than we write."""
         super().pauseProducing()
-        self._end_stall()
-        self._stall = self.site.reactor.callLater(self.limits.write_seconds, self._stalled)
+        if self._stall is None:  # the transport says it anew with each write, which gains the peer no time
+            self._stall = self.site.reactor.callLater(self.limits.write_seconds, self._stalled)
 
     def resumeProducing(self) -> None:
         """Go on: the peer has read."""

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 from twisted.internet.defer import Deferred
 
 from rpiserve import codec
 from rpiserve.ports import Commands
+from rpiserve.web.body import check_json, read_query
 from rpiserve.web.channel import LimitedRequest
 from rpiserve.web.problems import Problem
 from rpiserve.web.provenance import Provenance
@@ -42,9 +43,7 @@ class CommandRoutes:
     def post(self, request: LimitedRequest) -> Deferred[None]:
         """Call the command that the body names, and answer with the body and the result in it."""
         self._provenance.check_post(request)
-        content_type = request.getHeader(b"Content-Type") or b""
-        if content_type.split(b";")[0].strip().lower() != b"application/json":
-            raise Problem(415, "the body is JSON, and Content-Type says so: application/json")
+        check_json(request)
         envelope = Envelope(request.content.read())
         result = self._commands.call(envelope.name, envelope.arguments)
         return result.addCallback(envelope.with_result).addCallback(request.answer_json)
@@ -105,11 +104,7 @@ def parse_query(query: bytes) -> tuple[str, dict[str, object]]:
     Raises:
         Problem: 400, there is not one name, or it is not UTF-8.
     """
-    try:
-        # Not Twisted's, which takes a semicolon for an ampersand and drops what has no "=".
-        fields = parse_qs(query.decode(), keep_blank_values=True, errors="strict")
-    except UnicodeDecodeError:
-        raise Problem(400, "the query is not UTF-8") from None
+    fields = read_query(query)
     names = fields.pop("name", [])
     if len(names) != 1:
         raise Problem(400, "the query names one command: /cmd?name=object.method&argument=value")

@@ -6,12 +6,28 @@ from typing import Any
 from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from rpiserve import codec
-from rpiserve.errors import Cancelled, HandlerFailed, HandlerTimeout, ResourceHeld, UnknownCommand
+from rpiserve import codec, wire
+from rpiserve.errors import (
+    BusUnavailable,
+    CallTimeout,
+    Cancelled,
+    HandlerFailed,
+    HandlerTimeout,
+    MessageError,
+    NoResponders,
+    RemoteError,
+    ResourceHeld,
+    Stopped,
+    TooManyPending,
+    UnknownCommand,
+)
 from rpiserve.invoke import log_incident
 from rpiserve.signature import BadArguments
 
 CONTENT_TYPE = b"application/problem+json"
+
+_STATUSES = {wire.UNKNOWN_ACTION: 404, wire.INVALID_PAYLOAD: 422, wire.BUSY: 503, wire.TIMEOUT: 504}
+"""The statuses of the codes in error replies that tell of more than a failure."""
 
 
 class Problem(Exception):
@@ -70,6 +86,14 @@ def problem_from(failure: Failure) -> Problem:
             return Problem(503, str(error))
         case HandlerFailed():
             return Problem(500, f"{error}; the log has more under this incident", incident=error.incident)
+        case RemoteError():
+            return problem_of_reply(error, 502)
+        case NoResponders() | BusUnavailable() | TooManyPending() | Stopped():
+            return Problem(503, str(error), code=None)
+        case CallTimeout():
+            return Problem(504, str(error), code=None)
+        case MessageError():  # names and channels are checked before, so it is too large
+            return Problem(413, str(error), code=None)
         case MethodNotAllowed():
             methods = ", ".join(sorted({*(error.valid_methods or ()), "OPTIONS"}))
             return Problem(405, f"the methods here are {methods}", {b"Allow": methods.encode()})
@@ -79,3 +103,18 @@ def problem_from(failure: Failure) -> Problem:
             return Problem(code, "the request cannot be answered")
     incident = log_incident("answering a request", failure)
     return Problem(500, "an error on our side; the log has more under this incident", incident=incident)
+
+
+def problem_of_reply(error: RemoteError, otherwise: int) -> Problem:
+    """Return the problem that tells a client of an error reply.
+
+    Args:
+        error: the reply.
+        otherwise: the status if the code of the reply has none of its own.
+    """
+    members: dict[str, Any] = {"code": error.code}
+    if error.incident is not None:
+        members["incident"] = error.incident
+    if error.errors:
+        members["errors"] = error.errors
+    return Problem(_STATUSES.get(error.code or "", otherwise), str(error), **members)

@@ -28,9 +28,13 @@ from typing import Any
 
 import pytest
 from daemon import PATIENCE, TWISTD, Daemon, running_daemon
+from redis_server import RedisServer
 
-from rpiserve import App
+import rpiserve
+from rpiserve import App, cli, wire
 from rpiserve.config import DEFAULT_HOST, OPTIONS, load
+from rpiserve.messaging.messenger import MOST_PENDING
+from rpiserve.messaging.outgoing import CALL_SECONDS
 from rpiserve.options import Options
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -98,6 +102,22 @@ def wait_until_read(daemon: Daemon) -> None:
         if all(handler["state"] == "ok" for handler in handlers):
             return
     raise AssertionError(f"not read in time: {handlers}")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Ask again and again until ``condition`` holds."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+
+
+def run_python(folder: Path, script: str) -> str:
+    """Run a script that has nothing to complain about, and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 def shape(value: Any) -> Any:
@@ -186,7 +206,7 @@ class TestApp:
     @pytest.mark.parametrize("row", table("Request"), ids=lambda row: row[0])
     def test_paths(self, daemon: Daemon, row: list[str]) -> None:
         """Each path in the table of requests is answered with 200."""
-        elsewhere = ("/cmd?", "/www/")  # this app has no commands and no pages
+        elsewhere = ("/cmd?", "/www/", "/events?")  # this app has no commands and no pages; a stream has no end
         for target in re.findall(r"`GET (\S+)`", row[0]):
             assert target.startswith(elsewhere) or get(daemon, target)[0] == 200
 
@@ -203,11 +223,7 @@ class TestApp:
         source = block_with("python", "react(main)").replace("http://localhost:8080", daemon.url)
         assert daemon.url in source
         (tmp_path / "client.py").write_text(source, encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "client.py"], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        assert math.isfinite(float(done.stdout))
+        assert math.isfinite(float(run_python(tmp_path, "client.py")))
 
     def test_run(self, tmp_path: Path) -> None:
         """With the two lines for app.run at its end, the module serves when Python runs it."""
@@ -305,10 +321,23 @@ class TestSnippets:
             for name in re.findall(r"`(\w+)(?:\(\))?`", sentence):
                 assert callable(getattr(names[module], name))
 
+    def test_commands_of_the_shell(self) -> None:
+        """The lines with the command rpiserve are ones that it takes."""
+        lines = re.findall(r"^rpiserve (\w+) (.+)$", block_with("sh", "rpiserve call"), re.MULTILINE)
+        assert [name for name, _ in lines] == ["call", "publish", "listen"]
+        for name, rest in lines:
+            command = cli.commands.commands[name]
+            command.make_context(name, shlex.split(rest))
+
+    def test_exit_codes(self) -> None:
+        """The table of exit codes has each that the command has."""
+        codes = [int(code.strip("`")) for code, _ in table("Exit code")]
+        assert codes == [cli.ANSWERED, cli.FAILED, cli.USAGE, cli.NOBODY, cli.TIMEOUT, cli.UNREACHABLE]
+
     def test_make_targets(self) -> None:
         """Each target of make that the README names is in the Makefile, with a line of help."""
         makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
-        targets = set(re.findall(r"^(?:`|.*`)?make (\w+)", README, re.MULTILINE))
+        targets = set(re.findall(r"^(?:`|.*`)?make ([\w-]+)", README, re.MULTILINE))
         assert {"run", "test"} <= targets
         for target in targets:
             assert re.search(rf"^{target}:.*## \w", makefile, re.MULTILINE), target
@@ -319,6 +348,55 @@ class TestSnippets:
         assert {"docs/architecture.md", "examples/", "LICENSE"} <= named
         for name in named:
             assert (CHECKOUT / name).exists(), name
+
+
+MESSAGES = "from rpiserve import App\napp = App('greenhouse')\n" + block_with("python", '@app.action("pour")')
+
+
+class TestMessages:
+    def test_actions(self, tmp_path: Path) -> None:
+        """The actions answer each request with curl as the README shows, and the listener hears the broadcast."""
+        with running_daemon(tmp_path, MESSAGES) as daemon:
+            for command, shown in curl_examples("/actions/"):
+                assert curl(daemon, command) == shown
+            wait_until(lambda: get(daemon, "/data")[2] == '{"last_message":{"litres":5.0}}')
+
+    def test_caller(self, tmp_path: Path) -> None:
+        """The Twisted program gets its answer by Redis, and says so if nobody is there."""
+        with RedisServer() as redis:
+            source = block_with("python", "react(ask)").replace("redis://127.0.0.1", redis.url)
+            assert redis.url in source
+            (tmp_path / "client.py").write_text(source, encoding="utf-8")
+            assert run_python(tmp_path, "client.py") == "nobody is there\n"
+            with running_daemon(tmp_path, MESSAGES, "--redis", redis.url) as daemon:
+                daemon.wait_for("is connected")
+                assert run_python(tmp_path, "client.py") == "{'status': 'healthy'}\n"
+
+    def test_caller_of_an_app(self) -> None:
+        """The lines about ``app.caller`` declare a background function."""
+        app = App("x")
+        exec(block_with("python", "app.caller("), {"app": app})
+        assert [polled.function.name for polled in app.polled] == ["fill"]
+
+    def test_errors(self) -> None:
+        """Each exception in the table is in the package, and two of its bounds are those of the code."""
+        rows = {name.strip("`"): meaning for name, meaning in table("Exception")}
+        assert all(issubclass(getattr(rpiserve, name), rpiserve.RpiserveError) for name in rows)
+        assert f"{CALL_SECONDS:g} s" in rows["CallTimeout"]
+        assert str(MOST_PENDING) in rows["TooManyPending"]
+
+    def test_codes(self) -> None:
+        """The text has each code that an error can have."""
+        [text] = re.findall(r"^- \*\*Every request is answered once.*?(?=^- )", README, re.MULTILINE | re.DOTALL)
+        codes = [wire.UNKNOWN_ACTION, wire.INVALID_PAYLOAD, wire.HANDLER_ERROR, wire.UNSERIALIZABLE]
+        assert set(re.findall(r"`(\w+)`", text)) == {*codes, wire.TIMEOUT, wire.BUSY}
+
+    def test_addresses(self) -> None:
+        """Each address of Redis in the table is one that the option takes."""
+        for _, option in table("Redis is at"):
+            name, url = option.strip("`").split()
+            assert name == "--redis"
+            assert load({"redis": url}, {}).redis_address is not None
 
 
 class TestOptions:

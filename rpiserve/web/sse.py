@@ -1,0 +1,187 @@
+"""Server-sent events (WHATWG HTML, section 9.2): answers that go on for as long as there is something to tell.
+
+A stream ends when its source does, when the client leaves, when the client reads too slowly, or at shutdown. While
+nothing happens a comment is sent now and then, so that both sides learn when the connection has gone.
+"""
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from zope.interface import implementer
+
+from rpiserve.web.channel import LimitedRequest
+from rpiserve.web.problems import Problem
+
+MOST_STREAMS = 100
+"""How many streams there may be at the same time."""
+
+COMMENT_SECONDS = 10.0
+
+MOST_UNREAD = 1 << 20
+"""In bytes. A client that lets more pile up is dropped."""
+
+CONTENT_TYPE = b"text/event-stream"
+
+
+class Streams:
+    """All streams of events that are under way.
+
+    Args:
+        clock: the reactor's clock, in seconds.
+        most: how many there may be.
+    """
+
+    def __init__(self, clock: IReactorTime, most: int = MOST_STREAMS) -> None:
+        self.clock = clock
+        self._most = most
+        self._streams: set[EventStream] = set()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def check(self) -> None:
+        """Check that there may be one more.
+
+        Raises:
+            Problem: 503, there are too many, or the daemon is shutting down.
+        """
+        if self._closed:
+            raise Problem(503, "the daemon is shutting down")
+        if len(self._streams) >= self._most:
+            raise Problem(503, f"{self._most} streams of events are open already; try again later")
+
+    def open(self, request: LimitedRequest, endless: bool = False) -> "EventStream":
+        """Begin a stream as the answer to ``request``.
+
+        Args:
+            request: the request.
+            endless: whether it goes on until the client leaves; others are let end by themselves at shutdown.
+
+        Raises:
+            Problem: 503, there are too many, or the daemon is shutting down.
+        """
+        self.check()
+        stream = EventStream(request, self.clock, self._streams.discard, endless)
+        self._streams.add(stream)
+        return stream
+
+    def close(self) -> None:
+        """End all that would not end by themselves, and cut off who does not read; open no more."""
+        self._closed = True
+        for stream in list(self._streams):
+            if stream.behind:
+                stream.drop()
+            elif stream.endless:
+                stream.end()
+
+
+@implementer(IPushProducer)
+class EventStream:
+    """One stream of events. Made by `Streams.open`.
+
+    Args:
+        request: the request that it answers.
+        clock: the reactor's clock, in seconds.
+        forget: called with this when it has ended.
+        endless: whether it goes on until the client leaves.
+
+    Attributes:
+        on_end: called when it has ended, however that came.
+        done: fires when it has ended. To cancel it, as Klein does when the client has left, ends it.
+    """
+
+    def __init__(
+        self,
+        request: LimitedRequest,
+        clock: IReactorTime,
+        forget: Callable[["EventStream"], object],
+        endless: bool,
+    ) -> None:
+        self.done: Deferred[None] = Deferred(lambda _: self._over())
+        self._request = request
+        self._clock = clock
+        self.endless = endless
+        self.on_end: Callable[[], object] = lambda: None
+        self._forget = forget
+        self._is_over = False
+        self._paused = False
+        self._unread = 0
+        request.setHeader(b"Content-Type", CONTENT_TYPE)
+        request.setHeader(b"Cache-Control", b"no-store")
+        request.setHeader(b"X-Accel-Buffering", b"no")  # or nginx keeps the events until it has many
+        if request.channel is not None:  # otherwise the client has left already
+            request.registerProducer(self, True)
+        self._timer: IDelayedCall = clock.callLater(COMMENT_SECONDS, self._comment)
+        self._write(b":\n\n")
+
+    def send(self, event: str, data: bytes, id: str | None = None) -> None:
+        """Send an event, unless the stream has ended.
+
+        Args:
+            event: its type.
+            data: JSON, which has no line break.
+            id: what the client names as ``Last-Event-ID`` if it comes again.
+        """
+        head = b"" if id is None else f"id: {id}\n".encode()
+        self._write(b"%bevent: %b\ndata: %b\n\n" % (head, event.encode(), data))
+
+    def end(self) -> None:
+        """End the stream."""
+        if not self._is_over:
+            self._over()
+            self.done.callback(None)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the client has something left to read."""
+        return self._paused
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, however that came."""
+        return self._is_over
+
+    def drop(self) -> None:
+        """End the stream and its connection, without a wait for the client to read."""
+        if self._request.channel is not None:
+            self._request.channel.transport.abortConnection()
+        self._over()
+
+    def _comment(self) -> None:
+        self._timer = self._clock.callLater(COMMENT_SECONDS, self._comment)
+        self._write(b":\n\n")
+
+    def _write(self, data: bytes) -> None:
+        if self._is_over or self._request.channel is None:
+            return
+        self._request.write(data)
+        if self._paused:
+            self._unread += len(data)
+            if self._unread > MOST_UNREAD:
+                self.drop()  # at once: the connection is lost in a later turn, and more might come until then
+
+    def _over(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self._timer.cancel()
+        if self._request.channel is not None:
+            self._request.unregisterProducer()
+        self._forget(self)
+        self.on_end()
+
+    # --- for the transport -------------------------------------------------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Note that the client has something left to read."""
+        self._paused = True  # the transport says so again with each write: the count goes on
+
+    def resumeProducing(self) -> None:
+        """Note that it has read that."""
+        self._paused, self._unread = False, 0
+
+    def stopProducing(self) -> None:
+        """End: the client has left."""
+        self._over()
