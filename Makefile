@@ -30,7 +30,7 @@ help: ## this list
 run: $(RUNTIME) ## start the example on PORT (8080); MODULE names another app module
 	@exec $(BIN)/twistd -n --pidfile= rpiserve --port $(PORT) --module $(MODULE)
 
-two-services: $(RUNTIME) ## start the example of two services that talk to each other, on PORT and the next one
+two-services: $(RUNTIME) $(REDIS) ## start the example of two services that talk to each other, on PORT and the next one
 	@exec $(BIN)/python examples/two_services/run.py $(PORT)
 
 # The coverage report comes first and the summary of pytest last; either of them failing fails the target.

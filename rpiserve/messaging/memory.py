@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from rpiserve.errors import BusUnavailable, DataError
 from rpiserve.messaging.bus import BusState, Receiver, Subscriptions, deliver
@@ -36,6 +36,7 @@ class MemoryBus:
         self._closed = False
         self._subscriptions = Subscriptions()
         self._under_way: deque[tuple[list[Receiver], str, bytes]] = deque()
+        self._turn: IDelayedCall | None = None  # in which what is under way is delivered
         self._values: dict[str, tuple[bytes, float | None]] = {}
         self._ends: list[tuple[float, str]] = []  # a heap of when a value may have come to its end
 
@@ -52,6 +53,8 @@ class MemoryBus:
         """Deliver nothing more."""
         self._closed = True
         self._under_way.clear()
+        if self._turn is not None and self._turn.active():
+            self._turn.cancel()
         return succeed(None)
 
     def watch(self, lost: Callable[[str], object]) -> None:
@@ -64,8 +67,8 @@ class MemoryBus:
             return fail(BusUnavailable(f"{NAME} is closed"))
         receivers = self._subscriptions.receivers(channel)
         if receivers:
-            if not self._under_way:
-                self._clock.callLater(0, self._deliver)
+            if self._turn is None:
+                self._turn = self._clock.callLater(0, self._deliver)
             self._under_way.append((receivers, channel, message))
         return succeed(len(receivers))
 
@@ -76,8 +79,7 @@ class MemoryBus:
                 receivers, channel, message = self._under_way.popleft()
                 wanted = set(self._subscriptions.receivers(channel))  # who has unsubscribed since is not to hear it
                 deliver([receiver for receiver in receivers if receiver in wanted], channel, message)
-        if self._under_way:
-            self._clock.callLater(0, self._deliver)
+        self._turn = self._clock.callLater(0, self._deliver) if self._under_way else None
 
     def subscribe(self, channel: str, receiver: Receiver) -> Deferred[None]:
         """Have ``receiver`` called with each message on ``channel``, a name or a pattern."""

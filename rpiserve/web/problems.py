@@ -98,7 +98,9 @@ def problem_from(failure: Failure) -> Problem:
             methods = ", ".join(sorted({*(error.valid_methods or ()), "OPTIONS"}))
             return Problem(405, f"the methods here are {methods}", {b"Allow": methods.encode()})
         case HTTPException(code=404):
-            return Problem(404, "nothing here; there are /data, /cmds, /sensors, /health and /ready")
+            return Problem(
+                404, "nothing here; there are /data, /cmds, /sensors, /actions/…, /health, /ready and others"
+            )
         case HTTPException(code=int(code)):
             return Problem(code, "the request cannot be answered")
     incident = log_incident("answering a request", failure)
