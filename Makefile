@@ -50,9 +50,10 @@ check: $(DEV) ## lint, formatting, types, layering
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(DEV) ## the benchmarks
+bench: $(DEV) $(REDIS) ## the benchmarks
 	$(BIN)/python -m benchmarks.stall
 	$(BIN)/python -m benchmarks.http
+	$(BIN)/python -m benchmarks.rpc
 
 clean: ## remove all that was made here, .venv included
 	rm -rf $(VENV) .bench build dist *.egg-info htmlcov .coverage .coverage.*

@@ -187,6 +187,27 @@ def test_memory_bus_takes_turns() -> None:
     assert clock.getDelayedCalls() == []
 
 
+def test_memory_bus_in_an_endless_conversation() -> None:
+    """Messages that lead to others for ever take one delayed call a turn, not twice as many each time; none is left."""
+    bus, clock = memory_bus()
+    heard: list[bytes] = []
+
+    def again(channel: str, message: bytes) -> None:
+        heard.append(message)
+        bus.publish("a", message)
+
+    bus.subscribe("a", again)
+    bus.publish("a", b"")
+    for turn in range(1, 5):
+        [call] = clock.getDelayedCalls()
+        clock.calls.remove(call)
+        call.called = 1
+        call.func()
+        assert len(heard) == turn
+    bus.close()
+    assert clock.getDelayedCalls() == []
+
+
 def test_memory_bus_closed_by_a_receiver() -> None:
     """A receiver that closes the bus is the last to hear something."""
     bus, clock = memory_bus()

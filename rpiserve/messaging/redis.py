@@ -178,6 +178,10 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - whatever a parser makes of what is no Redis
             self.abort(f"it does not talk as Redis does: {printable(str(error)[:200])}")
 
+    def tryConvertData(self, data: Any) -> Any:
+        """Leave what has arrived as it is."""
+        return data
+
     def lineLengthExceeded(self, line: bytes) -> None:
         """Drop the connection: what has so long a line is no Redis."""
         self.abort("it does not talk as Redis does: a line has no end")
