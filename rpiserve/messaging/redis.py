@@ -405,7 +405,10 @@ class RedisBus:
         session.end(reason)
         self._is_down(reason)  # before the watchers: what they tell may ask at once how the bus is
         for watcher in self._watchers:
-            watcher(reason)
+            try:
+                watcher(reason)
+            except Exception:  # noqa: BLE001 - whatever it is, it shall not keep us from connecting again
+                log.failure("while telling that {bus} is lost", bus=self._address.name)
 
     def _is_up(self) -> None:
         self._state = BusState(self._address.name, True, self._wall(), self._state.error)

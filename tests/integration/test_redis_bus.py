@@ -292,6 +292,29 @@ async def test_absent_at_the_start(server: RedisServer, parser: type[Connection]
 
 
 @pytest_twisted.ensureDeferred
+async def test_watcher_that_raises(
+    server: RedisServer, parser: type[Connection], news: News, logged_failures: list[LogEvent]
+) -> None:
+    """Whoever is told of a loss and raises keeps neither the others from being told nor the bus from coming back."""
+    bus, reasons = bus_at(server.url, parser), []
+
+    def raises(reason: str) -> None:
+        raise ZeroDivisionError(reason)
+
+    bus.watch(raises)
+    bus.watch(reasons.append)
+    await done(bus.start())
+    server.kill()
+    await news.until(DOWN)
+    server.start()
+    await news.until(UP)
+    await done(bus.close())
+    assert len(reasons) == len(logged_failures) == 2
+    assert all(event["log_failure"].check(ZeroDivisionError) for event in logged_failures)
+    logged_failures.clear()
+
+
+@pytest_twisted.ensureDeferred
 async def test_killed_and_restarted(server: RedisServer, parser: type[Connection], news: News) -> None:
     """After a crash all is subscribed to again, many channels and patterns; what was published meanwhile is lost."""
     bus, ears, patterns, reasons = bus_at(server.url, parser), Ears(), Ears(), []
