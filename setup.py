@@ -85,6 +85,7 @@ setup(
             "mypy>=1.13",
             "mypy-zope>=1.0.9",
             "pytest>=8.2",
+            "pytest-timeout>=2.3",
             "pytest-twisted>=1.14.3",
             "ruff>=0.9",
             "types-psutil",

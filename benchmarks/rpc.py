@@ -48,7 +48,7 @@ class Bare:
         self._subscribed: Deferred[None] = Deferred()
         caller = self
 
-        class Replies(echo_bare.txredisapi.SubscriberProtocol):  # type: ignore[misc,name-defined]
+        class Replies(echo_bare.txredisapi.SubscriberProtocol):
             def connectionMade(self) -> None:
                 super().connectionMade()
                 self.subscribe([echo_bare.BACK]).addCallback(lambda _: caller._subscribed.callback(None))
@@ -77,7 +77,7 @@ class Bare:
 
 def _pause() -> Deferred[None]:
     pause: Deferred[None] = Deferred()
-    reactor.callLater(0.05, pause.callback, None)  # type: ignore[attr-defined]
+    reactor.callLater(0.05, pause.callback, None)
     return pause
 
 
@@ -111,10 +111,10 @@ async def _compare(port: int, python: str, rounds: int) -> None:
             await _pause()
 
     def in_reactor() -> Deferred[Any]:
-        return caller.send_request("echo", {"number": 1})  # type: ignore[no-any-return]
+        return caller.send_request("echo", {"number": 1})
 
     def in_thread() -> Deferred[Any]:
-        return caller.send_request("echo_in_thread", {"number": 1})  # type: ignore[no-any-return]
+        return caller.send_request("echo_in_thread", {"number": 1})
 
     def daebus() -> list[float]:
         script = Path(echo_bare.__file__).with_name("echo_daebus.py")

@@ -48,7 +48,7 @@ from rpiserve.errors import (
     RpiserveError,
     StartError,
 )
-from rpiserve.messaging.address import RedisAddress
+from rpiserve.messaging.address import PASSWORD_SHOWN, WITHOUT_REDIS, RedisAddress
 from rpiserve.messaging.outgoing import CALL_SECONDS
 
 ANSWERED, FAILED, USAGE, NOBODY, TIMEOUT, UNREACHABLE = range(6)
@@ -182,10 +182,7 @@ def _redis_target(url: str, where: str, given: Mapping[str, str | None], environ
     except ValueError as error:
         raise ConfigError(f"{where} is wrong; {error}") from None
     if where == "--redis" and address.password is not None:
-        raise ConfigError(
-            "a password on the command line can be read by everybody (ps shows it): "
-            "put the URL into RPISERVE_REDIS, or the password into a file for --redis-password-file"
-        )
+        raise ConfigError(PASSWORD_SHOWN)
     password_file = given.get("redis_password_file") or environ.get("RPISERVE_REDIS_PASSWORD_FILE")
     ca_file = given.get("redis_ca") or environ.get("RPISERVE_REDIS_CA")
     if password_file:  # read now, and once: later it would only be a reason why nothing connects, and it may be a pipe
@@ -195,7 +192,7 @@ def _redis_target(url: str, where: str, given: Mapping[str, str | None], environ
 
 def _http_target(url: str, where: str, given: Mapping[str, str | None], environ: Mapping[str, str]) -> Target:
     if given.get("redis_password_file") or given.get("redis_ca"):
-        raise ConfigError("a password or certificates for Redis are of no use without --redis")
+        raise ConfigError(WITHOUT_REDIS)
     shape = f"{where} is wrong; it is http://host:port or https://host:port"
     try:
         parts = urlsplit(url)

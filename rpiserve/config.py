@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from rpiserve.errors import ConfigError
-from rpiserve.messaging.address import RedisAddress
+from rpiserve.messaging.address import PASSWORD_SHOWN, WITHOUT_REDIS, RedisAddress
 from rpiserve.web.channel import Limits
 
 PREFIX = "RPISERVE_"
@@ -120,7 +120,7 @@ class Config:
         if isinstance(self.port, str) and self.host is not None:
             raise ConfigError(f"host {self.host!r} does not go with the endpoint {self.port!r}, which has its own")
         if self.redis is None and (self.redis_password_file or self.redis_ca):
-            raise ConfigError("a password or certificates for Redis are of no use without --redis")
+            raise ConfigError(WITHOUT_REDIS)
 
     @property
     def redis_address(self) -> RedisAddress | None:
@@ -176,10 +176,7 @@ def load(
             if name != "config":
                 parsed = _parse(name, value, describe)
                 if layer is command_line and name == "redis" and parsed.password is not None:
-                    raise ConfigError(
-                        "a password on the command line can be read by everybody (ps shows it): "
-                        "put the URL into RPISERVE_REDIS, or the password into a file for --redis-password-file"
-                    )
+                    raise ConfigError(PASSWORD_SHOWN)
                 values.setdefault(name, parsed)
     return Config(**values)
 

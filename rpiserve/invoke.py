@@ -18,15 +18,15 @@ from contextvars import copy_context
 from typing import Any
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from rpiserve import context
+from rpiserve import codec, context
 from rpiserve.codec import printable
 from rpiserve.context import Scope, Surroundings
-from rpiserve.errors import Cancelled, DeclarationError, HandlerTimeout, ResourceHeld, RpiserveError
+from rpiserve.errors import Cancelled, DataError, DeclarationError, HandlerTimeout, ResourceHeld, RpiserveError
 from rpiserve.handler import UserFunction, Where
 from rpiserve.threads import Job, ThreadPool
 
@@ -267,6 +267,14 @@ class Invoker:
         self.surroundings = surroundings
         self.active: set[Run] = set()
 
+    def stop(self) -> Deferred[Any]:
+        """Give up the runs that wait. The Deferred fires when all others have ended that are not stuck."""
+        runs = list(self.active)
+        for run in runs:
+            if run.waiting:
+                run.cancel()
+        return DeferredList([run.when_ended() for run in runs if not run.stuck])
+
     def cancel_asynchronous(self) -> None:
         """Cancel what runs on the reactor, so that it can clean up after itself."""
         for run in list(self.active):
@@ -324,6 +332,22 @@ async def _awaited(outcome: Any) -> Any:
     while inspect.isawaitable(outcome):  # return response.success(…) in an async def is a Deferred within a coroutine
         outcome = await outcome
     return outcome
+
+
+class Unserializable(Exception):
+    """What a function has returned cannot be served as JSON; the text says why."""
+
+
+def encode_result(result: object, where: str) -> bytes:
+    """Return ``result``, which ``where`` says what it is of, as JSON: a ``finish`` for `Invoker.start`.
+
+    Raises:
+        Unserializable: it cannot be served.
+    """
+    try:
+        return codec.encode(codec.to_wire(result, where))
+    except DataError as error:
+        raise Unserializable(str(error)) from error
 
 
 def log_incident(name: str, failure: Failure) -> str:

@@ -61,8 +61,7 @@ def find_app(name: str) -> App:
         raise StartError(
             f"{module_name}.{attribute} is no App" if found is not None else f"no {attribute} in {module_name}"
         )
-    # By their types: the proxies, which app modules import, cannot be asked for their class here.
-    apps: dict[int, App] = {id(value): value for value in vars(module).values() if issubclass(type(value), App)}
+    apps = {id(value): value for value in vars(module).values() if isinstance(value, App)}
     usual = getattr(module, "app", None)
     if isinstance(usual, App):
         return usual

@@ -9,11 +9,10 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from rpiserve import codec
 from rpiserve.context import Surroundings
 from rpiserve.declare.commands import Command
-from rpiserve.errors import Cancelled, DataError, HandlerFailed, HandlerTimeout, ResourceHeld, UnknownCommand
-from rpiserve.invoke import Incidents, Invoker, Resource
+from rpiserve.errors import Cancelled, HandlerFailed, HandlerTimeout, ResourceHeld, UnknownCommand
+from rpiserve.invoke import Incidents, Invoker, Resource, Unserializable, encode_result
 from rpiserve.threads import ThreadPool
 
 MOST_CALLS = 128
@@ -78,7 +77,7 @@ class CommandsRoom:
             timeout=command.timeout,
             resource=None if command.owner is None else self._resources[id(command.owner)],
             from_arrival=True,
-            finish=_encode,
+            finish=partial(encode_result, where="the result"),
         )
         # A Deferred of its own: to cancel it gives up the answer, not the run.
         answer: Deferred[bytes] = Deferred()
@@ -101,11 +100,7 @@ class CommandsRoom:
 
     def stop(self) -> Deferred[Any]:
         """Return a Deferred that fires when all calls have ended that are not stuck. Those that wait are given up."""
-        runs = [run for invoker in (self._serial, self._concurrent) for run in invoker.active]
-        for run in runs:
-            if run.waiting:
-                run.cancel()
-        return DeferredList([run.when_ended() for run in runs if not run.stuck])
+        return DeferredList([self._serial.stop(), self._concurrent.stop()])
 
     def cancel_asynchronous(self) -> None:
         """Cancel the calls that run on the reactor."""
@@ -120,16 +115,5 @@ class CommandsRoom:
         """Return a failure that may be shown to a client: what the run itself came to, or else an incident."""
         if failure.check(HandlerTimeout, ResourceHeld, Cancelled):
             return failure
-        how = "returned what cannot be served as JSON" if failure.check(_Unserializable) else "failed"
+        how = "returned what cannot be served as JSON" if failure.check(Unserializable) else "failed"
         return Failure(HandlerFailed(f"the command {name} {how}", self._incidents.note(name, failure)))
-
-
-def _encode(result: object) -> bytes:
-    try:
-        return codec.encode(codec.to_wire(result, "the result"))
-    except DataError as error:
-        raise _Unserializable(str(error)) from error
-
-
-class _Unserializable(Exception):
-    """What a command has returned cannot be served."""

@@ -10,6 +10,15 @@ SHAPE = "it is redis://host:port/db, rediss://host:port/db with TLS, or unix:///
 
 DEFAULT_PORT = 6379
 
+PASSWORD_SHOWN = (
+    "a password on the command line can be read by everybody (ps shows it): "
+    "put the URL into RPISERVE_REDIS, or the password into a file for --redis-password-file"
+)
+"""Why a URL with a password is refused on the command line."""
+
+WITHOUT_REDIS = "a password or certificates for Redis are of no use without --redis"
+"""Why the options that go with ``--redis`` are refused alone."""
+
 
 @attrs.frozen
 class RedisAddress:

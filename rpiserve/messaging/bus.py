@@ -120,6 +120,11 @@ def encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def decoded(name: bytes) -> str:
+    """Return the channel or pattern that Redis sees as ``name``."""
+    return name.decode("utf-8", "surrogateescape")
+
+
 def compile_pattern(pattern: str) -> re.Pattern[bytes]:
     """Return an expression that fully matches the names, `encoded`, which the glob ``pattern`` stands for."""
     pattern = encoded(pattern).decode("latin-1")  # a character for each byte

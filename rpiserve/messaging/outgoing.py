@@ -42,18 +42,18 @@ class Broadcast:
             BusUnavailable: the bus is not connected.
             Stopped: the daemon is shutting down.
         """
-        message = _message(channel, payload)
-        return self._link.call(lambda messenger: messenger.bus.publish(channel, message))
+        return _publish(self._link, channel, payload)
 
 
-def _message(channel: str, payload: Any, **members: Any) -> bytes:
+def _publish(link: Link[Messenger], channel: str, payload: Any, **members: Any) -> Any:
     wire.checked_channel(channel)
     plain = codec.to_wire(payload, f"the message for {channel!r}")
     if not isinstance(plain, dict):
         raise MessageError(
             f"a message is an object such as a dict; for {channel!r} there is a {type(payload).__name__}"
         )
-    return wire.encode({**plain, **members})
+    message = wire.encode({**plain, **members})
+    return link.call(lambda messenger: messenger.bus.publish(channel, message))
 
 
 class Cache:
@@ -206,8 +206,7 @@ class Caller:
     def send_message(self, channel: str, payload: Any) -> Any:
         """Send ``payload`` to all who listen to ``channel``, any channel. As `Broadcast.send`."""
         self._check_open()
-        message = _message(channel, payload)
-        return self._link.call(lambda messenger: messenger.bus.publish(channel, message))
+        return _publish(self._link, channel, payload)
 
     def send_to_service(self, payload: Any = None, action: str | None = None) -> Any:
         """Send a message to the service, which it does not answer.
@@ -227,8 +226,7 @@ class Caller:
         """
         self._check_open()
         members = {} if action is None else {"action": wire.checked_name(action, "an action")}
-        message = _message(self._service, {} if payload is None else payload, **members)
-        return self._link.call(lambda messenger: messenger.bus.publish(self._service, message))
+        return _publish(self._link, self._service, {} if payload is None else payload, **members)
 
     def close(self) -> Any:
         """End all requests of this caller that are under way: they fail with `Stopped`."""

@@ -17,7 +17,7 @@ import random
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import txredisapi
@@ -41,10 +41,21 @@ from twisted.python.failure import Failure
 from rpiserve.codec import printable
 from rpiserve.errors import BusUnavailable, DataError, StartError
 from rpiserve.messaging.address import RedisAddress
-from rpiserve.messaging.bus import BusState, Receiver, Subscriptions, compile_pattern, deliver, encoded, is_pattern
+from rpiserve.messaging.bus import (
+    BusState,
+    Receiver,
+    Subscriptions,
+    compile_pattern,
+    decoded,
+    deliver,
+    encoded,
+    is_pattern,
+)
 from rpiserve.wire import checked_size
 
 log = Logger()
+
+Outcome = TypeVar("Outcome")
 
 PING_SECONDS = 1.0
 MOST_UNANSWERED = 3
@@ -105,14 +116,14 @@ class Connection:
     transport: Any
 
     def __init__(self, clock: Any, heard: Callable[[str, bytes], object]) -> None:
-        super().__init__(charset=None, convertNumbers=False)  # type: ignore[call-arg]
+        super().__init__()
         self._lost: Deferred[str] = Deferred()
         self.waiting = 0
         self.callLater = clock.callLater
         self._clock = clock
         self._heard = heard
         self._expected: deque[Expected] = deque()
-        self._confirmed: dict[bytes, dict[str, Any]] = {b"subscribe": {}, b"psubscribe": {}}
+        self._confirmed: dict[bytes, dict[bytes, Any]] = {b"subscribe": {}, b"psubscribe": {}}
         self._unanswered = 0
         self._reason = LOST
         self._timer: IDelayedCall | None = None
@@ -138,14 +149,7 @@ class Connection:
 
     def gone(self) -> Deferred[str]:
         """Return a Deferred of its own that fires with the reason when the connection is lost."""
-        waiting: Deferred[str] = Deferred()
-
-        def tell(reason: str) -> str:
-            waiting.callback(reason)
-            return reason
-
-        self._lost.addCallback(tell)
-        return waiting
+        return _branch(self._lost)
 
     def abort(self, reason: str) -> None:
         """Drop the connection."""
@@ -199,36 +203,37 @@ class Connection:
                 self._confirm(reply[0], reply[1])
                 return
         if self._expected:
-            expected = self._expected.popleft()
-            self.waiting -= expected.size
+            answered = self._next_answered()
             if isinstance(reply, Exception):
-                expected.reply.errback(Refused(printable(str(reply))))
+                answered.errback(Refused(printable(str(reply))))
             else:
-                expected.reply.callback(reply)
+                answered.callback(reply)
+
+    def _next_answered(self) -> Deferred[Any]:
+        expected = self._expected.popleft()
+        self.waiting -= expected.size
+        return expected.reply
 
     def _message(self, channel: bytes, message: bytes, pattern: bytes | None = None) -> None:
         """Deliver a message, unless that has been done: what is confirmed is what the server sends it for."""
-        name = channel.decode("utf-8", "surrogateescape")
         if pattern is not None:
-            if name in self._confirmed[b"subscribe"]:
+            if channel in self._confirmed[b"subscribe"]:
                 return
-            matching = (key for key, matches in self._confirmed[b"psubscribe"].items() if matches(channel))
-            if next(matching, None) != pattern.decode("utf-8", "surrogateescape"):
+            matching = (each for each, matches in self._confirmed[b"psubscribe"].items() if matches(channel))
+            if next(matching, None) != pattern:
                 return
-        self._heard(name, message)
+        self._heard(decoded(channel), message)
 
     def _confirm(self, kind: bytes, channel: bytes) -> None:
-        name = channel.decode("utf-8", "surrogateescape")
         if kind in self._confirmed:
-            self._confirmed[kind][name] = compile_pattern(name).fullmatch if kind == b"psubscribe" else None
+            matches = compile_pattern(decoded(channel)).fullmatch if kind == b"psubscribe" else None
+            self._confirmed[kind][channel] = matches
         else:
-            self._confirmed[kind.replace(b"un", b"", 1)].pop(name, None)
+            self._confirmed[kind.replace(b"un", b"", 1)].pop(channel, None)
         expected = self._expected[0]
         expected.confirmations -= 1
         if expected.confirmations <= 0:
-            self._expected.popleft()
-            self.waiting -= expected.size
-            expected.reply.callback(None)
+            self._next_answered().callback(None)
 
     def connectionLost(self, reason: Failure) -> None:
         """Fail what waits for a reply."""
@@ -341,7 +346,7 @@ class RedisBus:
     def start(self) -> Deferred[None]:
         """Begin to connect; fires when the first attempt has come to an end."""
         self._running = Deferred.fromCoroutine(self._stay_connected())
-        return self._after_first_attempt()
+        return _branch(self._tried)
 
     async def _stay_connected(self) -> None:
         failures = 0
@@ -510,17 +515,12 @@ class RedisBus:
         session = self._session
         if session is None:
             if not self._tried.called and not self._closed:
-                return self._after_first_attempt().addCallback(lambda _: self._command(*words))
+                return _branch(self._tried).addCallback(lambda _: self._command(*words))
             reason = CLOSED if self._closed else self._state.error or "not connected yet"
             return fail(BusUnavailable(f"{self._address.name}: {reason}"))
         if session.commands.waiting + sum(map(len, words)) > MOST_WAITING:
             return fail(BusUnavailable(f"{self._address.name} is too slow: {MOST_WAITING} bytes wait for it already"))
         return session.commands.command(*words).addErrback(self._explain, words[0].decode())
-
-    def _after_first_attempt(self) -> Deferred[None]:
-        waiting: Deferred[None] = Deferred()
-        self._tried.addCallback(waiting.callback)
-        return waiting
 
     def _explain(self, failure: Failure, command: str) -> Failure:
         text = f"{self._address.name}: {failure.value}"
@@ -560,6 +560,18 @@ def _certificates(address: RedisAddress) -> Any:
         return trustRootFromCertificates([Certificate.loadPEM(each) for each in found])
     except Exception as error:
         raise StartError(f"the certificates in {address.ca_file} cannot be used: {error}") from error
+
+
+def _branch(trunk: Deferred[Outcome]) -> Deferred[Outcome]:
+    """Return a Deferred of its own that fires as ``trunk`` does, which does not fail."""
+    branch: Deferred[Outcome] = Deferred()
+
+    def pass_on(outcome: Outcome) -> Outcome:
+        branch.callback(outcome)
+        return outcome
+
+    trunk.addCallback(pass_on)
+    return branch
 
 
 def _reason(error: Exception) -> str:

@@ -11,21 +11,21 @@ from functools import partial
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rpiserve import codec, wire
 from rpiserve.context import Scope
 from rpiserve.declare.messages import Action, Listener
-from rpiserve.errors import Cancelled, DataError, HandlerTimeout, MessageError
+from rpiserve.errors import Cancelled, HandlerTimeout, MessageError
 from rpiserve.handler import Where
-from rpiserve.invoke import Incidents, Invoker, Resource, Run
+from rpiserve.invoke import Incidents, Invoker, Resource, Run, Unserializable, encode_result
 from rpiserve.messaging.bus import Bus, Receiver
 from rpiserve.messaging.exchange import Exchange, PubSubRequest, PubSubResponse, Send
 from rpiserve.messaging.link import Link, Progress
 from rpiserve.messaging.messenger import Messenger
-from rpiserve.signature import BadArguments
+from rpiserve.signature import BadArguments, Payload
 
 log = Logger()
 
@@ -107,11 +107,7 @@ class MessagingRoom:
         self._stopping = True
         for channel, receiver in self._receivers:
             self._bus.unsubscribe(channel, receiver)
-        runs = list(self._invoker.active)
-        for run in runs:
-            if run.waiting:
-                run.cancel()
-        return DeferredList([run.when_ended() for run in runs if not run.stuck])
+        return self._invoker.stop()
 
     def cancel_asynchronous(self) -> None:
         """Cancel the handlers that run on the reactor."""
@@ -177,7 +173,7 @@ class MessagingRoom:
         exchange = Exchange(name, send, self.counts)
         view = PubSubRequest.of(request, channel)
         try:
-            arguments = self._arguments(action, view)
+            arguments = self._arguments(action.payload, view, view.payload)
         except BadArguments as error:
             self._refuse(exchange, wire.INVALID_PAYLOAD, str(error), errors=error.errors)
             return
@@ -203,12 +199,12 @@ class MessagingRoom:
         run.result.addErrback(self._explain, exchange, name)
         run.result.addErrback(lambda failure: log.failure("while answering for {name}", failure, name=name))
 
-    def _arguments(self, declared: Action | Listener, plain: object) -> tuple[Any, ...]:
-        if not declared.payload.wanted:
+    @staticmethod
+    def _arguments(wanted: Payload, plain: object, payload: object) -> tuple[Any, ...]:
+        """Return what a handler is called with: nothing, ``plain``, or ``payload`` as the class that it wants."""
+        if not wanted.wanted:
             return ()
-        if declared.payload.parameter is None:
-            return (plain,)
-        return (declared.payload.convert(plain.payload if isinstance(plain, PubSubRequest) else plain),)
+        return (plain if wanted.parameter is None else wanted.convert(payload),)
 
     def _in_time(self, call: Callable[..., Any], end: float, *arguments: Any) -> Any:
         # Where the handler runs, as it begins: by then the caller may have gone.
@@ -219,12 +215,7 @@ class MessagingRoom:
     @staticmethod
     def _encode(exchange: Exchange, result: object) -> bytes:
         """Return what the handler returned as JSON; this runs where the handler ran, for it may take long."""
-        if exchange.answered:
-            return b"null"
-        try:
-            return codec.encode(codec.to_wire(result, "the answer"))
-        except DataError as error:
-            raise _Unserializable(str(error)) from error
+        return b"null" if exchange.answered else encode_result(result, "the answer")
 
     @staticmethod
     def _succeed(payload: bytes, exchange: Exchange) -> Deferred[int] | None:
@@ -233,7 +224,7 @@ class MessagingRoom:
         try:
             return exchange.reply("success", payload, True)
         except MessageError as error:
-            raise _Unserializable(str(error)) from error
+            raise Unserializable(str(error)) from error
 
     def _explain(self, failure: Failure, exchange: Exchange, name: str) -> None:
         text, incident = f"{name}: {failure.getErrorMessage()}", None
@@ -245,7 +236,7 @@ class MessagingRoom:
         else:
             incident = self._incidents.note(name, failure)
             code = wire.UNSERIALIZABLE
-            if not failure.check(_Unserializable):
+            if not failure.check(Unserializable):
                 assert failure.type is not None
                 code, text = wire.HANDLER_ERROR, f"{name} raised {failure.type.__name__}"
         if not exchange.answered:
@@ -271,7 +262,7 @@ class MessagingRoom:
         function = listener.function
         try:
             raw = wire.parse(message)
-            arguments = self._arguments(listener, raw)
+            arguments = self._arguments(listener.payload, raw, raw)
         except (wire.BrokenMessage, BadArguments) as error:
             self._complain("broken", channel, f"{function.name} cannot take it: {error}")
             return
@@ -365,7 +356,3 @@ class MessagingRoom:
 
 def _shown(text: str) -> str:
     return codec.printable(text[:LONGEST_TEXT])
-
-
-class _Unserializable(Exception):
-    """What a handler has returned cannot be sent."""

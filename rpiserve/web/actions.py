@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from rpiserve import codec, wire
@@ -18,7 +18,7 @@ from rpiserve.web.body import query_of, read_json
 from rpiserve.web.channel import LimitedRequest
 from rpiserve.web.problems import Problem, problem_from, problem_of_reply
 from rpiserve.web.provenance import Provenance
-from rpiserve.web.sse import CONTENT_TYPE, Streams
+from rpiserve.web.sse import CONTENT_TYPE, EventStream, Streams
 
 CALL_SECONDS = 5.0
 """How long another service may take by default."""
@@ -62,9 +62,7 @@ class ActionRoutes:
                     result.errback(problem_of_reply(error, 500))
                 elif heard and final:
                     result.callback(payload)
-                replied: Deferred[int] = Deferred()
-                replied.callback(int(heard))
-                return replied
+                return succeed(int(heard))
 
             self._messaging.call_own(action, payload, len(body), send)
             return result
@@ -95,28 +93,30 @@ class ActionRoutes:
         if CONTENT_TYPE not in accepted.lower():
             return start(None).addCallback(request.answer_json)
         self._streams.check()  # before anything is done
-        told: list[bytes] = []  # before the stream begins, which it does not if the error is known at once
-        tells: list[Tell] = [told.append]
-        result = start(lambda payload: tells[-1](payload))
-        if result.called and isinstance(getattr(result, "result", None), Failure):
-            return result.addCallback(request.answer_json)
-        stream = self._streams.open(request)
-        stream.on_end = result.cancel
+        stream: EventStream | None = None
+        early: list[bytes] = []  # before the stream begins, which it does not if the error is known at once
 
         def tell(payload: bytes) -> None:
-            stream.send("progress", payload)
+            if stream is None:
+                early.append(payload)
+            else:
+                stream.send("progress", payload)
 
-        tells.append(tell)
-        for payload in told:
+        result = start(tell)
+        if result.called and isinstance(getattr(result, "result", None), Failure):
+            return result.addCallback(request.answer_json)
+        stream = opened = self._streams.open(request)
+        opened.on_end = result.cancel
+        for payload in early:
             tell(payload)
 
         def failed(failure: Failure) -> None:
-            if not stream.ended:  # or it fails because the client has left
-                stream.send("error", problem_from(failure).body())
+            if not opened.ended:  # or it fails because the client has left
+                opened.send("error", problem_from(failure).body())
 
-        result.addCallbacks(lambda payload: stream.send("result", payload), failed)
-        result.addBoth(lambda _: stream.end())
-        return stream.done
+        result.addCallbacks(lambda payload: opened.send("result", payload), failed)
+        result.addBoth(lambda _: opened.end())
+        return opened.done
 
 
 def _timeout(request: LimitedRequest) -> float:

@@ -88,7 +88,9 @@ class EventStream:
         endless: whether it goes on until the client leaves.
 
     Attributes:
-        on_end: called when it has ended, however that came.
+        behind: whether the client has something left to read.
+        ended: whether it has ended, however that came.
+        on_end: called when it has ended.
         done: fires when it has ended. To cancel it, as Klein does when the client has left, ends it.
     """
 
@@ -105,8 +107,8 @@ class EventStream:
         self.endless = endless
         self.on_end: Callable[[], object] = lambda: None
         self._forget = forget
-        self._is_over = False
-        self._paused = False
+        self.ended = False
+        self.behind = False
         self._unread = 0
         request.setHeader(b"Content-Type", CONTENT_TYPE)
         request.setHeader(b"Cache-Control", b"no-store")
@@ -129,19 +131,9 @@ class EventStream:
 
     def end(self) -> None:
         """End the stream."""
-        if not self._is_over:
+        if not self.ended:
             self._over()
             self.done.callback(None)
-
-    @property
-    def behind(self) -> bool:
-        """Whether the client has something left to read."""
-        return self._paused
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has ended, however that came."""
-        return self._is_over
 
     def drop(self) -> None:
         """End the stream and its connection, without a wait for the client to read."""
@@ -154,18 +146,18 @@ class EventStream:
         self._write(b":\n\n")
 
     def _write(self, data: bytes) -> None:
-        if self._is_over or self._request.channel is None:
+        if self.ended or self._request.channel is None:
             return
         self._request.write(data)
-        if self._paused:
+        if self.behind:
             self._unread += len(data)
             if self._unread > MOST_UNREAD:
                 self.drop()  # at once: the connection is lost in a later turn, and more might come until then
 
     def _over(self) -> None:
-        if self._is_over:
+        if self.ended:
             return
-        self._is_over = True
+        self.ended = True
         self._timer.cancel()
         if self._request.channel is not None:
             self._request.unregisterProducer()
@@ -176,11 +168,11 @@ class EventStream:
 
     def pauseProducing(self) -> None:
         """Note that the client has something left to read."""
-        self._paused = True  # the transport says so again with each write: the count goes on
+        self.behind = True  # the transport says so again with each write: the count goes on
 
     def resumeProducing(self) -> None:
         """Note that it has read that."""
-        self._paused, self._unread = False, 0
+        self.behind, self._unread = False, 0
 
     def stopProducing(self) -> None:
         """End: the client has left."""
