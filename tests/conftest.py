@@ -18,12 +18,14 @@ takes it out. What is left in the list at the end is unexpected::
 """
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import pytest_twisted
+from coverage.config import CoverageConfig
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
@@ -36,6 +38,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "error:coroutine .* was never awaited:RuntimeWarning",
     ):
         config.addinivalue_line("filterwarnings", warning)
+    # What coverage hands on to the processes that tests start: those have threads, and no greenlets.
+    if handed_on := os.environ.get("COVERAGE_PROCESS_CONFIG"):
+        settings = CoverageConfig.deserialize(handed_on)
+        settings.concurrency = ["thread"]
+        os.environ["COVERAGE_PROCESS_CONFIG"] = settings.serialize()
 
 
 def _collect_garbage() -> None:
