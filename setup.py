@@ -95,7 +95,7 @@ setup(
     # Twisted's, and uninstalling would then delete that.
     packages=[*find_packages(include=["rpiserve", "rpiserve.*"]), "twisted.plugins"],
     package_dir={"twisted.plugins": "twistd_plugins"},
-    package_data={"rpiserve": ["py.typed"]},
+    package_data={"rpiserve": ["py.typed"], "rpiserve.web": ["dashboard/*"]},
     entry_points={"console_scripts": ["rpiserve = rpiserve.cli:main"]},
     zip_safe=False,
     cmdclass={"build_py": BuildPy},

@@ -9,6 +9,7 @@ from rpiserve.context import broadcast, cache, logger, request, response
 from rpiserve.errors import (
     BusUnavailable,
     CallTimeout,
+    HttpError,
     NoResponders,
     NotRunning,
     RemoteError,
@@ -19,16 +20,22 @@ from rpiserve.errors import (
 )
 from rpiserve.handler import Handler
 from rpiserve.messaging.exchange import PubSubRequest, PubSubResponse
+from rpiserve.registry import Blueprint
 from rpiserve.timetable import Repeat
+from rpiserve.web.exchange import HttpRequest, HttpResponse, UploadedFile
 
 __version__ = "0.1.0"
 
 __all__ = [
     "App",
+    "Blueprint",
     "BusUnavailable",
     "CallTimeout",
     "Caller",
     "Handler",
+    "HttpError",
+    "HttpRequest",
+    "HttpResponse",
     "NoResponders",
     "NotRunning",
     "PubSubRequest",
@@ -39,6 +46,7 @@ __all__ = [
     "SensorError",
     "Stopped",
     "TooManyPending",
+    "UploadedFile",
     "__version__",
     "broadcast",
     "cache",

@@ -13,9 +13,12 @@ from typing import Any
 
 import attrs
 
+from rpiserve import cors
+from rpiserve.cors import CorsPolicy
 from rpiserve.errors import ConfigError
 from rpiserve.messaging.address import PASSWORD_SHOWN, WITHOUT_REDIS, RedisAddress
 from rpiserve.web.channel import Limits
+from rpiserve.web.sse import MOST_STREAMS
 
 PREFIX = "RPISERVE_"
 DEFAULT_HOST = "127.0.0.1"
@@ -61,6 +64,10 @@ def _count(value: object) -> int:
     return value
 
 
+def _whole(value: object) -> int:
+    return 0 if value in ("0", 0) and value is not False else _count(value)
+
+
 def _port(value: object) -> int | str | None:
     if value is None or (isinstance(value, str) and value.lower() == "none"):
         return None
@@ -86,6 +93,7 @@ def _option(default: Any, parse: Callable[[object], Any], metavar: str, help: st
 
 
 _LIMITS = Limits()
+_CORS = ("cors_method", "cors_header", "cors_expose_header", "cors_credentials", "cors_max_age")
 
 
 @attrs.frozen(kw_only=True)
@@ -97,6 +105,17 @@ class Config:
     host: str | None = _option(None, _text, "ADDRESS", f"the address to listen on [{DEFAULT_HOST}]")
     open: bool = _option(False, _flag, "", "let anybody in who can reach the port, from other machines too")
     www: str | None = _option(None, _text, "DIR", "a folder with pages of your own, to be served at /www/")
+    no_dashboard: bool = _option(False, _flag, "", "serve no dashboard at /")
+    cors_origin: tuple[str, ...] = _option(
+        (), _texts, "ORIGIN", "an origin whose pages may use this server, or '*'; may be repeated"
+    )
+    cors_method: tuple[str, ...] = _option((), _texts, "METHOD", "a method that they may use, or '*'; may be repeated")
+    cors_header: tuple[str, ...] = _option((), _texts, "HEADER", "a header that they may send, or '*'; may be repeated")
+    cors_expose_header: tuple[str, ...] = _option(
+        (), _texts, "HEADER", "a header of answers that they may see; may be repeated"
+    )
+    cors_credentials: bool = _option(False, _flag, "", "let their browsers send cookies along")
+    cors_max_age: int = _option(cors.MAX_AGE, _whole, "SECONDS", "seconds for which browsers remember all that")
     get_commands: bool = _option(False, _flag, "", "let GET run commands from other machines, too")
     redis: RedisAddress | None = _option(None, _redis, "URL", "Redis as the bus: redis://host, rediss://, unix:///path")
     redis_password_file: Path | None = _option(None, _path, "FILE", "a file with the password for Redis")
@@ -111,6 +130,7 @@ class Config:
         _LIMITS.write_seconds, _seconds, "SECONDS", "seconds a client may take to read 100 KB"
     )
     max_connections: int = _option(_LIMITS.connections, _count, "COUNT", "connections in all")
+    max_streams: int = _option(MOST_STREAMS, _count, "COUNT", "streams of events in all")
     max_connections_per_address: int = _option(
         _LIMITS.connections_per_address, _count, "COUNT", "connections from one address beyond this machine"
     )
@@ -119,8 +139,32 @@ class Config:
     def __attrs_post_init__(self) -> None:
         if isinstance(self.port, str) and self.host is not None:
             raise ConfigError(f"host {self.host!r} does not go with the endpoint {self.port!r}, which has its own")
+        if not self.cors_origin and any(getattr(self, name) != OPTIONS[name].default for name in _CORS):
+            raise ConfigError("the options for CORS are of no use without --cors-origin")
+        self.cors  # noqa: B018 - or what is wrong with it would come up late
         if self.redis is None and (self.redis_password_file or self.redis_ca):
             raise ConfigError(WITHOUT_REDIS)
+
+    @property
+    def cors(self) -> CorsPolicy | None:
+        """Which pages of other origins may do what; None if the options do not say.
+
+        Raises:
+            ConfigError: they contradict each other.
+        """
+        if not self.cors_origin:
+            return None
+        try:
+            return CorsPolicy.of(
+                self.cors_origin,
+                self.cors_method,
+                self.cors_header or cors.HEADERS,
+                self.cors_expose_header,
+                self.cors_credentials,
+                self.cors_max_age,
+            )
+        except ValueError as error:
+            raise ConfigError(f"CORS: {error}") from None
 
     @property
     def redis_address(self) -> RedisAddress | None:

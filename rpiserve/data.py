@@ -5,6 +5,7 @@ waits for a writer. A *change* is a pure function from a root and a revision num
 changes: its own context sees them on top of the tree, and they are replayed on the tree as it is when the batch ends.
 """
 
+import re
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -32,6 +33,8 @@ from rpiserve.nodes import (
     replay,
 )
 from rpiserve.paths import Path, format_path, join
+
+_NUMBER = re.compile("[0-9]{1,18}")
 
 Units: TypeAlias = str | Mapping[Path, str] | None
 """One unit for every leaf that is written, or the unit of each path below the place that is written."""
@@ -67,13 +70,18 @@ class DataTree:
         """Return the revision of ``part`` as ``<boot id>-<number>``, unique across restarts."""
         return f"{self._boot_id}-{part.revision}"
 
-    def find(self, path: Path) -> Part:
-        """Return what stands at ``path``.
+    def revision_number(self, revision: str) -> int | None:
+        """Return the number in ``revision``, which a client may have sent; None if it is none of this boot."""
+        boot_id, _, number = revision.rpartition("-")
+        return int(number) if boot_id == self._boot_id and _NUMBER.fullmatch(number) else None
+
+    def find(self, path: Path, root: Node | None = None) -> Part:
+        """Return what stands at ``path``, now or in the tree as it was with ``root``.
 
         Raises:
             KeyError: nothing does; its argument is the path as text.
         """
-        part: Part = self.root
+        part: Part = self.root if root is None else root
         for key in path:
             if not isinstance(part, Node) or key not in part.children:
                 raise KeyError(format_path(path))

@@ -124,5 +124,20 @@ class RemoteTimeout(RemoteError, CallTimeout):
     """A service has answered that its own time limit has passed."""
 
 
+class HttpError(RpiserveError):
+    """A route's answer that is an error: raise it, and the client gets its status and text.
+
+    Args:
+        status: the HTTP status code, from 400 to 599.
+        detail: what was wrong, for the client's reader.
+    """
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        if not 400 <= status <= 599:
+            raise ValueError(f"the status of an error is {status!r}; it is from 400 to 599")
+        self.status = status
+
+
 class AlreadyAnswered(RpiserveError):
     """A request got a second final answer."""

@@ -1,6 +1,6 @@
 """The command line, read by Twisted's own parser from the table of options."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from getopt import GetoptError
 from typing import Any
@@ -43,11 +43,11 @@ class Options(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()
-        self._allowed_hosts: list[str] = []
+        self._repeated: dict[str, list[str]] = {}
 
-    def opt_allowed_host(self, name: str) -> None:
-        """a further host name to answer to; may be repeated"""
-        self._allowed_hosts.append(name)
+    def repeat(self, name: str, value: str) -> None:
+        """Take ``value`` for the option ``name``, which may be given more than once."""
+        self._repeated.setdefault(name, []).append(value)
 
     def parseArgs(self, *args: str) -> None:
         """Take nothing but options."""
@@ -60,8 +60,7 @@ class Options(usage.Options):
     def given(self) -> dict[str, object]:
         """The options that were given."""
         given = {name.replace("-", "_"): value for name, value in self.items() if value not in (None, 0)}
-        if self._allowed_hosts:
-            given["allowed_host"] = self._allowed_hosts
+        given |= self._repeated
         return {name: bool(value) if name in _FLAGS else value for name, value in given.items()}
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
@@ -102,5 +101,17 @@ class Options(usage.Options):
         """
         return load(self.given, environ, code)
 
+
+def _repeatable(name: str, help: str) -> Callable[[Options, str], None]:
+    def take(self: Options, value: str) -> None:
+        self.repeat(name, value)
+
+    take.__doc__ = help
+    return take
+
+
+for _name, _field in OPTIONS.items():
+    if _field.default == ():
+        setattr(Options, f"opt_{_name}", _repeatable(_name, _field.metadata["help"]))
 
 _FLAGS = {name for name, field in OPTIONS.items() if not field.metadata["metavar"]}

@@ -88,3 +88,7 @@ class Messaging(Protocol):
     def hear(self, channels: Sequence[str], receiver: Callable[[str, bytes], object]) -> Callable[[], None]:
         """Have ``receiver`` called with each channel and message of ``channels``, until the result is called."""
         ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return what ``/services`` shows."""
+        ...

@@ -30,7 +30,10 @@ from rpiserve.web.actions import ActionRoutes
 from rpiserve.web.api import Api
 from rpiserve.web.broadcasts import BroadcastRoutes
 from rpiserve.web.commands import CommandRoutes
+from rpiserve.web.dashboard import Dashboard
+from rpiserve.web.events import EventRoutes
 from rpiserve.web.provenance import Provenance
+from rpiserve.web.routes import AppRoutes, Front
 from rpiserve.web.security import HostAllowlist
 from rpiserve.web.server import WebServer, endpoint_for
 from rpiserve.web.site import Gate, LimitedSite
@@ -103,29 +106,35 @@ class Daemon(Service):
         )
         self._sensors = SensorsRoom(registry, self.invoker, tree, reactor, wall)
         self._start_hooks = StartHooks(registry.start_hooks, self.invoker)
-        self._streams = Streams(reactor)
+        self._routes = Invoker(reactor, to_reactor, ThreadPool("rpiserve-route", max_workers), surroundings)
+        self._streams = Streams(reactor, config.max_streams)
         self._site: LimitedSite | None = None
         self._web: WebServer | None = None
         if config.port is not None:
-            self._site, self._web = self._make_web(tree)
+            self._site, self._web = self._make_web(registry, tree, max_workers)
 
     def _make_bus(self, wall: Callable[[], float]) -> Bus:
         address = self._config.redis_address
         return MemoryBus(self._reactor, wall) if address is None else RedisBus(address, self._reactor, wall)
 
-    def _make_web(self, tree: DataTree) -> tuple[LimitedSite, WebServer]:
+    def _make_web(self, registry: Registry, tree: DataTree, max_workers: int) -> tuple[LimitedSite, WebServer]:
         config = self._config
         host = config.host or DEFAULT_HOST
         endpoint = endpoint_for(self._reactor, config.port or 0, host)
         gate = Gate(HostAllowlist(socket.gethostname(), config.allowed_host))
-        provenance = Provenance(config.open, config.get_commands)
+        cors = config.cors or registry.cors_policy
+        provenance = Provenance(config.open, config.get_commands, cors)
         commands = CommandRoutes(self._commands, provenance)
         actions = ActionRoutes(self._messaging, provenance, self._streams)
-        broadcasts = BroadcastRoutes(self._messaging, provenance, self._streams)
+        broadcasts = BroadcastRoutes(self._messaging, provenance)
+        events = EventRoutes(tree, self._sensors, self._messaging, provenance, self._streams, self._reactor)
+        dashboard = None if config.no_dashboard else Dashboard()
         pages = None if config.www is None else Pages(config.www)
         parts: list[Readiness] = [self._start_hooks, self._sensors, self._messaging]
-        api = Api(tree, self._sensors, parts, commands, actions, broadcasts, pages)
-        site = LimitedSite(api.resource(), gate, config.limits, self._reactor)
+        api = Api(tree, self._sensors, parts, commands, actions, broadcasts, events, self._messaging, dashboard, pages)
+        routes = AppRoutes(registry.routes, self._routes, max_workers, provenance)
+        front = Front(api.resource(), routes.resource())
+        site = LimitedSite(front, gate, config.limits, self._reactor, cors)
         name = config.port if isinstance(config.port, str) else f"{host} port {config.port}"
         return site, WebServer(site, endpoint, name, config.open)
 
@@ -161,12 +170,14 @@ class Daemon(Service):
         if self._web is not None:
             yield self._web.stop_listening()
         self._streams.close()  # which would keep their connections from draining
+        rooms = (self._start_hooks, self._sensors, self._commands, self._messaging, self._routes)
         drained = [] if self._site is None else [self._site.drain()]
-        ends = (self._start_hooks.stop(), self._sensors.stop(), self._commands.stop(), self._messaging.stop(), *drained)
+        ends = (*(room.stop() for room in rooms), *drained)
         yield self._within(timeout * GRACE_SHARE, *ends)
         self.invoker.cancel_asynchronous()
         self._commands.cancel_asynchronous()
         self._messaging.cancel_asynchronous()
+        self._routes.cancel_asynchronous()
         yield run_stop_hooks(self._stop_functions, self.invoker, timeout * HOOKS_SHARE, self._last_surroundings)
         self._last_link.close()
         yield self._messaging.close()
@@ -193,4 +204,5 @@ class Daemon(Service):
 
     def still_running(self) -> list[str]:
         """Return the names of the user's functions that run. Safe to use from any thread."""
-        return sorted([*self.invoker.running(), *self._commands.running(), *self._messaging.running()])
+        runners = (self.invoker, self._commands, self._messaging, self._routes)
+        return sorted(name for runner in runners for name in runner.running())

@@ -11,7 +11,7 @@ import inspect
 import math
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 from functools import partial
 from types import UnionType
@@ -182,16 +182,22 @@ class Signature:
         return {**schema, "$defs": definitions} if definitions else schema
 
 
-def payload_of(function: Callable[..., Any], name: str) -> "Payload":
+def payload_of(function: Callable[..., Any], name: str, given: Collection[str] = ()) -> "Payload":
     """Return what ``function``, which handles messages and is called ``name`` in errors, wants to be given.
+
+    Args:
+        function: the function.
+        name: its name.
+        given: the names of arguments that it is given besides.
 
     Raises:
         DeclarationError: it wants more than one argument, or a type that no message can have.
     """
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        every = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         raise DeclarationError(f"{name}: Python does not tell its arguments; wrap it in a def") from None
+    parameters = [each for each in every if each.name not in given]
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     first = next((each for each in parameters if each.kind in positional), None)
     needed = [each.name for each in parameters if each.default is each.empty and each.kind not in _VARIABLE]

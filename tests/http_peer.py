@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from rpiserve.commands.room import CommandsRoom
 from rpiserve.config import Config
+from rpiserve.cors import CorsPolicy
 from rpiserve.data import DataTree
 from rpiserve.errors import BusUnavailable
 from rpiserve.web.actions import ActionRoutes
@@ -26,6 +27,8 @@ from rpiserve.web.api import Api
 from rpiserve.web.broadcasts import BroadcastRoutes
 from rpiserve.web.channel import LimitedChannel, Limits
 from rpiserve.web.commands import CommandRoutes
+from rpiserve.web.dashboard import Dashboard
+from rpiserve.web.events import EventRoutes
 from rpiserve.web.provenance import Provenance
 from rpiserve.web.security import HostAllowlist
 from rpiserve.web.site import Gate, LimitedSite
@@ -344,6 +347,9 @@ class NoMessaging:
     def hear(self, channels: Sequence[str], receiver: Any) -> Any:
         return lambda: None
 
+    def describe(self) -> dict[str, Any]:
+        return {"bus": {"kind": "memory"}, "services": []}
+
 
 NO_MESSAGING = NoMessaging()
 """Messaging without a bus behind it."""
@@ -358,16 +364,21 @@ def make_api(
     commands: CommandRoutes | None = None,
     messaging: Any = NO_MESSAGING,
     streams: Streams | None = None,
+    dashboard: Dashboard | None = None,
     pages: Pages | None = None,
+    cors: CorsPolicy | None = None,
 ) -> Api:
-    """Return all routes, on ``clock``."""
-    provenance = Provenance(open=False, get_commands=False)
+    """Return all routes that a daemon has by itself, on ``clock``."""
+    provenance = Provenance(open=False, get_commands=False, cors=cors)
     if streams is None:
         streams = Streams(clock)  # type: ignore[arg-type]
     actions = ActionRoutes(messaging, provenance, streams)
-    broadcasts = BroadcastRoutes(messaging, provenance, streams)
+    broadcasts = BroadcastRoutes(messaging, provenance)
     tree = tree or make_tree(clock)
-    return Api(tree, handlers or NoHandlers(), [*parts], commands or NO_COMMANDS, actions, broadcasts, pages)
+    handlers = handlers or NoHandlers()
+    events = EventRoutes(tree, handlers, messaging, provenance, streams, clock)  # type: ignore[arg-type]
+    commands = commands or NO_COMMANDS
+    return Api(tree, handlers, [*parts], commands, actions, broadcasts, events, messaging, dashboard, pages)
 
 
 def make_site(
@@ -377,12 +388,13 @@ def make_site(
     resource: Any = None,
     limits: Limits | None = None,
     hosts: Iterable[str] = (),
+    cors: CorsPolicy | None = None,
 ) -> LimitedSite:
     """Return a site as the daemon has it, on ``clock``."""
     if resource is None:
-        resource = make_api(clock, tree).resource()
+        resource = make_api(clock, tree, cors=cors).resource()
     gate = Gate(HostAllowlist("machine", hosts))
-    return LimitedSite(resource, gate, limits or Config().limits, clock)  # type: ignore[arg-type]
+    return LimitedSite(resource, gate, limits or Config().limits, clock, cors)  # type: ignore[arg-type]
 
 
 def request(

@@ -405,8 +405,8 @@ def test_listen(client: Client, messages: Messages) -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        "",
         "?types=data&channel=a",
+        "?types=change&channel=a",
         "?types=broadcast",
         "?types=broadcast" + "".join(f"&channel={number}" for number in range(17)),
         "?types=broadcast&channel=",

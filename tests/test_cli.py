@@ -707,7 +707,7 @@ class ShakyBus(MemoryBus):
     @property
     def state(self) -> BusState:
         """How it is."""
-        return BusState("the shaky bus", self.connected, 0.0, None if self.connected else "it is not there")
+        return BusState("memory", "the shaky bus", self.connected, 0.0, None if self.connected else "it is not there")
 
     def watch(self, lost: Callable[[str], object]) -> None:
         """Keep what to call."""

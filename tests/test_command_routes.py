@@ -344,7 +344,8 @@ CMD = "GET, OPTIONS, POST"
 
 
 @pytest.mark.parametrize(
-    ("target", "allowed"), [("/cmd", CMD), ("/", "OPTIONS, POST"), ("/cmds", "GET, HEAD, OPTIONS"), ("/cmd/", CMD)]
+    ("target", "allowed"),
+    [("/cmd", CMD), ("/", "GET, HEAD, OPTIONS, POST"), ("/cmds", "GET, HEAD, OPTIONS"), ("/cmd/", CMD)],
 )
 def test_other_methods(client: Client, bell: DoorBell, target: str, allowed: str) -> None:
     """Other methods are refused with those that there are. HEAD, which must not act, is none where GET acts."""

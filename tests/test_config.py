@@ -23,6 +23,14 @@ SAMPLES: dict[str, tuple[str, Any, Any]] = {
     "redis_password_file": ("/run/password", "/run/password", Path("/run/password")),
     "redis_ca": ("/etc/ca.pem", "/etc/ca.pem", Path("/etc/ca.pem")),
     "allowed_host": ("pi.lan", ["pi.lan"], ("pi.lan",)),
+    "no_dashboard": ("yes", True, True),
+    "cors_origin": ("https://a.example", ["https://a.example"], ("https://a.example",)),
+    "cors_method": ("GET", ["GET"], ("GET",)),
+    "cors_header": ("X-A", ["X-A"], ("X-A",)),
+    "cors_expose_header": ("X-B", ["X-B"], ("X-B",)),
+    "cors_credentials": ("1", True, True),
+    "cors_max_age": ("0", 0, 0),
+    "max_streams": ("7", 7, 7),
     "stop_timeout": ("2.5", 2.5, 2.5),
     "max_body": ("4096", 4096, 4096),
     "header_timeout": ("1", 1, 1.0),
@@ -33,12 +41,18 @@ SAMPLES: dict[str, tuple[str, Any, Any]] = {
     "max_connections_per_address": ("6", 6, 6),
     "debug": ("on", True, True),
 }
-FLAGS = {"open", "get_commands", "debug"}
+FLAGS = {"open", "get_commands", "debug", "no_dashboard", "cors_credentials"}
+
+LISTS = {name for name in SAMPLES if OPTIONS[name].default == ()}
 
 # What has to be there for an option to be of use.
 BESIDE: dict[str, dict[str, Any]] = {
     "redis_password_file": {"redis": "redis://localhost"},
     "redis_ca": {"redis": "rediss://localhost"},
+    **{
+        f"cors_{what}": {"cors_origin": "https://a.example"}
+        for what in ("method", "header", "expose_header", "credentials", "max_age")
+    },
 }
 
 everything = pytest.mark.parametrize("name", SAMPLES)
@@ -112,7 +126,7 @@ def test_every_option_in_code(name: str) -> None:
     assert getattr(load({}, {}, {**BESIDE.get(name, {}), name: typed}), name) == value
 
 
-@pytest.mark.parametrize("name", sorted(SAMPLES.keys() - FLAGS - {"allowed_host"}))
+@pytest.mark.parametrize("name", sorted(SAMPLES.keys() - FLAGS - LISTS))
 def test_precedence(name: str, tmp_path: Path) -> None:
     """Command line, environment, TOML, code, default: in that order, for each option."""
     texts = ["6001", "6002", "6003", "6004"]  # these are, or can be read as, any of them but one
@@ -140,23 +154,29 @@ def test_precedence_of_flags(name: str, tmp_path: Path) -> None:
     """A flag that is off in a nearer place is off, whatever the farther ones say."""
     file = {"config": toml(tmp_path, **{name: False})}
     variable = f"RPISERVE_{name.upper()}"
-    assert getattr(load({**file, name: True}, {variable: "0"}, {name: False}), name) is True
-    assert getattr(load({"config": toml(tmp_path, **{name: True})}, {variable: "off"}, {name: True}), name) is False
-    assert getattr(load({"config": toml(tmp_path, **{name: False})}, {}, {name: True}), name) is False
-    assert getattr(load({}, {}, {name: True}), name) is True
+    on, off = ({**BESIDE.get(name, {}), name: value} for value in (True, False))
+    assert getattr(load({**file, name: True}, {variable: "0"}, off), name) is True
+    assert getattr(load({"config": toml(tmp_path, **{name: True})}, {variable: "off"}, on), name) is False
+    assert getattr(load({"config": toml(tmp_path, **{name: False})}, {}, on), name) is False
+    assert getattr(load({}, {}, on), name) is True
 
 
-def test_precedence_of_lists(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(LISTS))
+def test_precedence_of_lists(name: str, tmp_path: Path) -> None:
     """A list in a nearer place stands in place of the one in a farther one; it is not added to it."""
-    file = {"config": toml(tmp_path, allowed_host=["toml.lan"])}
-    given = command_line("--allowed-host", "one.lan", "--allowed-host", "two.lan")
-    environ = {"RPISERVE_ALLOWED_HOST": "three.lan, four.lan"}
-    code = {"allowed_host": ["five.lan"]}
-    assert load(given | file, environ, code).allowed_host == ("one.lan", "two.lan")
-    assert load(file, environ, code).allowed_host == ("three.lan", "four.lan")
-    assert load(file, {}, code).allowed_host == ("toml.lan",)
-    assert load({}, {}, code).allowed_host == ("five.lan",)
-    assert load({}, {}, {"allowed_host": "six.lan"}).allowed_host == ("six.lan",)
+    scheme = "http://" if name == "cors_origin" else ""
+    one, two, three, four, five, six = (
+        f"{scheme}{text}.lan" for text in ("one", "two", "three", "four", "five", "six")
+    )
+    file = {"config": toml(tmp_path, **{name: [one]})}
+    given = command_line(*flag(name, two), *flag(name, three))
+    environ = {f"RPISERVE_{name.upper()}": f"{four}, {five}"}
+    code = {**BESIDE.get(name, {}), name: [six]}
+    assert getattr(load(given | file, environ, code), name) == (two, three)
+    assert getattr(load(file, environ, code), name) == (four, five)
+    assert getattr(load(file, {}, code), name) == (one,)
+    assert getattr(load({}, {}, code), name) == (six,)
+    assert getattr(load({}, {}, code | {name: six}), name) == (six,)
 
 
 def test_places_are_merged(tmp_path: Path) -> None:

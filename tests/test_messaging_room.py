@@ -959,9 +959,9 @@ def test_close(house: House) -> None:
 def test_reasons(house: House) -> None:
     """It is ready while the bus is connected; else it says since when that is not so, and why."""
     assert house.room.reasons() == []
-    house.bus.said = BusState("Redis", False, 0.0)
+    house.bus.said = BusState("redis", "Redis", False, 0.0)
     assert house.room.reasons() == ["Redis is not connected since 1970-01-01T00:00:00.000Z: not yet"]
-    house.bus.said = BusState("Redis", False, 0.0, "refused")
+    house.bus.said = BusState("redis", "Redis", False, 0.0, "refused")
     assert house.room.reasons() == ["Redis is not connected since 1970-01-01T00:00:00.000Z: refused"]
 
 

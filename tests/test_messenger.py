@@ -42,7 +42,7 @@ class Bus(MemoryBus):
 
     @property
     def state(self) -> BusState:
-        return BusState("the bus", True, 0.0)
+        return BusState("memory", "the bus", True, 0.0)
 
     def watch(self, lost: Callable[[str], object]) -> None:
         self.lost = lost

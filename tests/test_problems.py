@@ -30,7 +30,7 @@ def test_body(status: int) -> None:
 
 def test_raw_answer() -> None:
     """The answer for a connection without a request is whole, and says that it is the last one."""
-    (answer,) = parse_answers(Problem(408, "too slow: °").raw_answer())
+    (answer,) = parse_answers(Problem(408, "too slow: °").raw_answer({"X-A": "b"}))
     assert (answer.status, answer.reason) == (408, "Request Timeout")
     assert answer.headers["connection"] == "close"
     assert answer.headers["content-type"] == CONTENT_TYPE.decode()

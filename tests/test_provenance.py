@@ -176,7 +176,9 @@ def test_refusals_tell_the_way_out(bell: Bell, monkeypatch: pytest.MonkeyPatch) 
     answer = client.ask("/cmd?name=ring")
     assert answer.json()["detail"] == "use POST; beyond this machine GET runs commands only with --get-commands"
     answer = client.ask("/cmd?name=ring", "GET", f"Origin: http://{'x' * 500}")
-    assert answer.json()["detail"] == f"a page from http://{'x' * 93} may not do that"
+    assert answer.json()["detail"] == (
+        f"a page from http://{'x' * 93} may not do that; --cors-origin names those that may"
+    )
 
 
 @pytest.mark.parametrize("host", ["localhost", "LocalHost:80", "127.0.0.1", "127.0.0.53:8080", "[::1]", "[::1]:8080"])

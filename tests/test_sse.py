@@ -68,7 +68,7 @@ def test_head(site: LimitedSite, resource: StreamResource) -> None:
     assert "Cache-Control: no-store\r\n" in head
     assert "Transfer-Encoding: chunked\r\n" in head
     assert "Content-Length" not in head
-    assert head.endswith("\r\n\r\n3\r\n:\n\n\r\n")
+    assert head.endswith("\r\n\r\nd\r\nretry: 1000\n\n\r\n")
     peer.leave()
 
 
@@ -83,7 +83,7 @@ def test_events(site: LimitedSite, resource: StreamResource) -> None:
     stream.send("change", b"[2]")
     body = peer.received.partition(b"\r\n\r\n")[2]
     assert body == (
-        b"3\r\n:\n\n\r\n"
+        b"d\r\nretry: 1000\n\n\r\n"
         + b"1e\r\nid: 7\nevent: change\ndata: {}\n\n\r\n"
         + b"19\r\nevent: change\ndata: [1]\n\n\r\n"
         + b"0\r\n\r\n"
@@ -101,7 +101,7 @@ def test_http_1_0(site: LimitedSite, resource: StreamResource) -> None:
     peer = Peer(site).send(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
     resource.opened[0].send("change", b"1")
     resource.opened[0].end()
-    assert peer.received.endswith(b"\r\n\r\n:\n\nevent: change\ndata: 1\n\n")
+    assert peer.received.endswith(b"\r\n\r\nretry: 1000\n\nevent: change\ndata: 1\n\n")
     assert b"Transfer-Encoding" not in peer.received
     assert peer.end == "done"
 

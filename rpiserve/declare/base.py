@@ -81,14 +81,25 @@ class Declarations:
     def __init__(self) -> None:
         super().__init__()
         self.polled: list[Polled] = []
+        self.closed = False
         self._names: set[str] = set()
+
+    def check_open(self) -> None:
+        """Check that more may be declared.
+
+        Raises:
+            DeclarationError: this is a blueprint that has been registered, so it would be lost.
+        """
+        if self.closed:
+            raise DeclarationError("the blueprint has been registered already; declare it all before that")
 
     def claim(self, name: str) -> None:
         """Take ``name``.
 
         Raises:
-            DeclarationError: it is taken.
+            DeclarationError: it is taken, or there may be no more.
         """
+        self.check_open()
         if name in self._names:
             raise DeclarationError(f"the name {name!r} is declared already; give this one another")
         self._names.add(name)

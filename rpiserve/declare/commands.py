@@ -108,6 +108,7 @@ class CommandDeclarations(Declarations):
         return declare if function is None else declare(function)
 
     def _add(self, function: Callable[..., Any], name: str, timeout: float, concurrent: bool, reactor: bool) -> None:
+        self.check_open()
         name = checked_name(name)
         if name in self.commands:
             raise DeclarationError(f"the command {name!r} is declared already; give this one another name with name=…")

@@ -68,6 +68,7 @@ class LifecycleDeclarations(Declarations):
         self, kind: str, hooks: list[UserFunction], reactor: bool, function: Callable[..., Any] | None
     ) -> Callable[..., Any]:
         def declare(function: AnyFunction) -> AnyFunction:
+            self.check_open()
             name = f"{kind} {name_of(function)}"
             hooks.append(UserFunction.declare(name, function, reactor=reactor))
             return function

@@ -89,6 +89,7 @@ class MessageDeclarations(Declarations):
         timeout = checked_seconds(name, "timeout", timeout)
 
         def declare(function: AnyFunction) -> AnyFunction:
+            self.check_open()
             if name in self.actions:
                 raise DeclarationError(f"the action {name!r} is declared already; give this one another name")
             user_function = UserFunction.declare(name, function, reactor=reactor, arguments=None)
@@ -125,6 +126,7 @@ class MessageDeclarations(Declarations):
         timeout = checked_seconds(f"listen({channel!r})", "timeout", timeout)
 
         def declare(function: AnyFunction) -> AnyFunction:
+            self.check_open()
             known = next((each for each in self.listeners if each.function.call == function), None)
             if known is None:
                 name = self.free_name(name_of(function))

@@ -1,6 +1,6 @@
 """Declaring what runs again and again at an interval: sensors, handlers, background functions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -64,12 +64,7 @@ class PollingDeclarations(Declarations):
         units = _units(path, unit)
 
         def declare(function: AnyFunction) -> AnyFunction:
-            for other in self.polled:
-                if other.path is not None and overlap(where, other.path):
-                    raise DeclarationError(
-                        f"the sensor {path!r} overlaps the sensor {format_path(other.path)!r}; "
-                        "each has a place of its own"
-                    )
+            check_overlap(path, where, self.polled)
             user_function = UserFunction.declare(path, function, reactor=reactor)
             polled = _polled("sensor", user_function, every, fixed_delay, timeout, stale_after, bus)
             self.claim(path)
@@ -164,6 +159,18 @@ def _polled(
         max_age=2 * seconds + 5 if stale_after is None else checked_seconds(name, "stale_after", stale_after),
         bus=checked_bus(name, bus),
     )
+
+
+def check_overlap(name: str, path: Path, polled: Iterable[Polled]) -> None:
+    """Check that ``path``, which its sensor is called ``name`` after, is free.
+
+    Raises:
+        DeclarationError: another sensor's readings go on or below it, or it is below that one's.
+    """
+    for other in polled:
+        if other.path is not None and overlap(path, other.path):
+            theirs = format_path(other.path)
+            raise DeclarationError(f"the sensor {name!r} overlaps the sensor {theirs!r}; each has a place of its own")
 
 
 def _sensor_path(path: str) -> Path:

@@ -30,12 +30,14 @@ class BusState:
     """How a bus is.
 
     Attributes:
+        kind: ``memory`` or ``redis``.
         name: what it is called; it holds no password.
         connected: whether messages can be sent and do arrive.
         since: since when that is so, in seconds since the epoch.
         error: what went wrong last, if anything has.
     """
 
+    kind: str
     name: str
     connected: bool
     since: float

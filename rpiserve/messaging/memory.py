@@ -43,7 +43,7 @@ class MemoryBus:
     @property
     def state(self) -> BusState:
         """How it is."""
-        return BusState(NAME, not self._closed, self._since)
+        return BusState("memory", NAME, not self._closed, self._since)
 
     def start(self) -> Deferred[None]:
         """Begin."""

@@ -327,7 +327,7 @@ class RedisBus:
         self._watchers: list[Callable[[str], object]] = []
         self._session: Session | None = None
         self._listening: Connection | None = None  # there before the session, while that is being made
-        self._state = BusState(address.name, False, wall())
+        self._state = BusState("redis", address.name, False, wall())
         self._tried: Deferred[None] = Deferred()
         self._running: Deferred[None] | None = None
         self._closed = False
@@ -416,7 +416,7 @@ class RedisBus:
                 log.failure("while telling that {bus} is lost", bus=self._address.name)
 
     def _is_up(self) -> None:
-        self._state = BusState(self._address.name, True, self._wall(), self._state.error)
+        self._state = BusState("redis", self._address.name, True, self._wall(), self._state.error)
         log.info("{bus} is connected", bus=self._address.name)
         self._has_tried()
 
@@ -425,7 +425,7 @@ class RedisBus:
         if not self._closed and (state.connected or state.error != reason):  # but not once for each attempt
             log.warn("{bus} is not connected: {reason}", bus=self._address.name, reason=reason)
         since = self._wall() if state.connected else state.since
-        self._state = BusState(self._address.name, False, since, reason)
+        self._state = BusState("redis", self._address.name, False, since, reason)
         self._has_tried()
 
     def _has_tried(self) -> None:

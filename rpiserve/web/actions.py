@@ -46,7 +46,7 @@ class ActionRoutes:
 
     def own(self, request: LimitedRequest, action: str) -> Deferred[None]:
         """Have an action of this service answer. A client that leaves does not stop it."""
-        self._provenance.check_post(request)
+        self._provenance.check(request)
         body, payload = read_json(request)
         _timeout(request)  # without effect, since the action has a time limit of its own; but a wrong one is told
 
@@ -71,7 +71,7 @@ class ActionRoutes:
 
     def remote(self, request: LimitedRequest, service: str, action: str) -> Deferred[None]:
         """Have an action of another service answer. A client that leaves ends the request."""
-        self._provenance.check_post(request)
+        self._provenance.check(request)
         body, _ = read_json(request)
         for name, what in ((service, "a service"), (action, "an action")):
             if not wire.NAME.fullmatch(name):

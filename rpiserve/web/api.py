@@ -1,6 +1,5 @@
 """The HTTP API: every route that a daemon has by itself."""
 
-import re
 from typing import Any, Final
 
 from klein import Klein
@@ -12,18 +11,19 @@ from werkzeug.exceptions import MethodNotAllowed
 from rpiserve import codec
 from rpiserve.data import DataTree
 from rpiserve.paths import format_path
-from rpiserve.ports import HandlerReports, Readiness
+from rpiserve.ports import HandlerReports, Messaging, Readiness
 from rpiserve.web.actions import ActionRoutes
 from rpiserve.web.broadcasts import BroadcastRoutes
+from rpiserve.web.caching import matches
 from rpiserve.web.channel import JSON, LimitedRequest
 from rpiserve.web.commands import CommandRoutes
-from rpiserve.web.problems import Problem, problem_from
+from rpiserve.web.dashboard import Dashboard
+from rpiserve.web.events import EventRoutes
+from rpiserve.web.problems import Problem, answer_failure, answer_other_method
 from rpiserve.web.site import decode_segment
 from rpiserve.web.static import Pages
 
 READ: Final = ["GET", "HEAD"]
-
-_ENTITY_TAG = re.compile(rb'(?:W/)?("[^"]*")')
 
 
 class Api:
@@ -35,7 +35,10 @@ class Api:
         parts: the parts that `/ready` asks.
         commands: what `/cmds` and `/cmd` do.
         actions: what `/actions` and `/services` do.
-        broadcasts: what `/broadcasts` and `/events` do.
+        broadcasts: what `/broadcasts` does.
+        events: what `/events` does.
+        messaging: who tells of the services.
+        dashboard: what `/` serves, if anything.
         pages: what `/www` serves, if anything.
     """
 
@@ -51,6 +54,9 @@ class Api:
         commands: CommandRoutes,
         actions: ActionRoutes,
         broadcasts: BroadcastRoutes,
+        events: EventRoutes,
+        messaging: Messaging,
+        dashboard: Dashboard | None,
         pages: Pages | None,
     ) -> None:
         self._tree = tree
@@ -59,6 +65,9 @@ class Api:
         self._commands = commands
         self._actions = actions
         self._broadcasts = broadcasts
+        self._events = events
+        self._messaging = messaging
+        self._dashboard = dashboard
         self._pages = pages
 
     def resource(self) -> IResource:
@@ -78,7 +87,7 @@ class Api:
             return request.answer_json(codec.encode(part.meta(self._tree.now())))
         tag = f'"{self._tree.revision(part)}"'.encode()
         headers = {b"ETag": tag, b"Cache-Control": b"no-cache"}
-        if _matches(request.getHeader(b"If-None-Match"), tag):
+        if matches(request.getHeader(b"If-None-Match"), tag):
             return request.answer(304, JSON, b"", headers)
         return request.answer(200, JSON, part.json, headers)
 
@@ -124,6 +133,11 @@ class Api:
         """Have an action of any service answer."""
         return self._actions.remote(request, service, action)
 
+    @app.route("/services", methods=READ)
+    def services(self, request: LimitedRequest) -> Deferred[None]:
+        """Tell of the bus, and of the services on it."""
+        return request.answer_json(codec.encode(self._messaging.describe()))
+
     @app.route("/broadcasts/<channel>", methods=["POST"])
     def post_broadcast(self, request: LimitedRequest, channel: str) -> Deferred[None]:
         """Send a broadcast."""
@@ -132,7 +146,22 @@ class Api:
     @app.route("/events", methods=["GET"])
     def events(self, request: LimitedRequest) -> Deferred[None]:
         """Stream what happens."""
-        return self._broadcasts.listen(request)
+        return self._events.listen(request)
+
+    @app.route("/", methods=READ)
+    def page(self, request: LimitedRequest) -> Deferred[None]:
+        """Serve the dashboard."""
+        return self._shown_dashboard().page(request)
+
+    @app.route("/dashboard", methods=READ, branch=True)
+    def dashboard_part(self, request: LimitedRequest) -> Deferred[None]:
+        """Serve what the dashboard loads."""
+        return self._shown_dashboard().part(request)
+
+    def _shown_dashboard(self) -> Dashboard:
+        if self._dashboard is None:
+            raise Problem(404, "there is no dashboard, because of --no-dashboard; /data has the values")
+        return self._dashboard
 
     @app.route("/www", methods=READ, branch=True)
     def www(self, request: LimitedRequest) -> IResource | Deferred[None]:
@@ -148,16 +177,13 @@ class Api:
 
     @app.handle_errors(MethodNotAllowed)
     def options(self, request: Any, failure: Failure) -> Any:
-        """Answer OPTIONS, which no route has, with the methods of the route; refuse other methods."""
-        problem = problem_from(failure)
-        if request.method == b"OPTIONS":
-            return request.answer(204, JSON, b"", problem.headers)
-        return request.answer_problem(problem)
+        """Answer OPTIONS, and refuse other methods that the route has not."""
+        return answer_other_method(request, failure)
 
     @app.handle_errors(Exception)
     def error(self, request: Any, failure: Failure) -> Any:
         """Answer with the problem that ``failure`` is."""
-        return request.answer_problem(problem_from(failure))
+        return answer_failure(request, failure)
 
 
 def _flag(request: LimitedRequest, name: bytes) -> bool:
@@ -165,8 +191,3 @@ def _flag(request: LimitedRequest, name: bytes) -> bool:
     if value not in (b"0", b"1"):
         raise Problem(400, f"{name.decode()} is 0 or 1")
     return bool(value == b"1")
-
-
-def _matches(header: bytes | None, tag: bytes) -> bool:
-    """Tell whether the value of ``If-None-Match`` names ``tag``, by the weak comparison of RFC 9110, section 13.1.2."""
-    return header is not None and (header.strip() == b"*" or tag in _ENTITY_TAG.findall(header))

@@ -10,7 +10,7 @@ Twisted's `HTTPChannel` parses; this adds what it leaves open:
   moment, since closing at once would make its system discard the answer (RFC 9112, section 9.6).
 """
 
-from http import HTTPStatus
+from collections.abc import Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +23,8 @@ from twisted.web import http, server
 from twisted.web.http import NO_BODY_CODES, datetimeToString  # by way of the module each use costs microseconds
 from zope.interface import implementer
 
+from rpiserve.cors import CorsPolicy
+from rpiserve.web.exchange import phrase_of
 from rpiserve.web.problems import CONTENT_TYPE, Problem, problem_from
 
 if TYPE_CHECKING:
@@ -93,11 +95,29 @@ class LimitedRequest(server.Request):
         self.setHeader(b"X-Content-Type-Options", b"nosniff")
         # Or another site's page could show one of ours in a frame, and guide a click onto its buttons.
         self.setHeader(b"Content-Security-Policy", b"frame-ancestors 'self'")
+        cors = self.site.cors
+        if cors is not None:
+            self.set_headers(cors.headers(_text_of(self, b"Origin")))
         try:
             self.prepath, self.postpath = [], self.site.gate.admit(self)
-            self.render(self.site.resource)
+            if cors is None or not self._answer_preflight(cors):
+                self.render(self.site.resource)
         except Exception:  # noqa: BLE001 - whatever it is becomes an answer
             self.processingFailed(Failure())
+
+    def _answer_preflight(self, cors: CorsPolicy) -> bool:
+        """Answer the request if a browser asks by it what a page of another origin may do; tell whether it does."""
+        origin, method = _text_of(self, b"Origin"), _text_of(self, b"Access-Control-Request-Method")
+        if self.method != b"OPTIONS" or origin is None or method is None:
+            return False
+        self.set_headers(cors.preflight(origin, method, _text_of(self, b"Access-Control-Request-Headers") or ""))
+        self.answer(204, JSON, b"", {}).addCallback(lambda _: self.finish())
+        return True
+
+    def set_headers(self, headers: Mapping[str, str]) -> None:
+        """Set headers of the answer."""
+        for name, value in headers.items():
+            self.setHeader(name.encode(), value.encode())
 
     def processingFailed(self, reason: Failure) -> None:
         """Answer with the problem that ``reason`` is."""
@@ -109,7 +129,7 @@ class LimitedRequest(server.Request):
 
     def answer(self, status: int, content_type: bytes, body: bytes, headers: dict[bytes, bytes]) -> Deferred[None]:
         """Send all of an answer; the Deferred fires when it may be finished."""
-        self.setResponseCode(status, HTTPStatus(status).phrase.encode())
+        self.setResponseCode(status, phrase_of(status).encode())
         for name, value in headers.items():
             self.setHeader(name, value)
         if status not in NO_BODY_CODES:
@@ -131,6 +151,11 @@ class LimitedRequest(server.Request):
         """Send ``problem`` as the answer."""
         headers = {b"Cache-Control": b"no-store", **problem.headers}  # what is not there now may be there soon
         return self.answer(problem.status, CONTENT_TYPE, problem.body(), headers)
+
+
+def _text_of(request: LimitedRequest, header: bytes) -> str | None:
+    value = request.getHeader(header)
+    return None if value is None else value.decode("latin-1")
 
 
 @implementer(IPushProducer)
@@ -278,7 +303,9 @@ class LimitedChannel(http.HTTPChannel):
             return
         self.phase = "refused"
         self.transport.unregisterProducer()  # a transport that has paused its producer is not closed
-        self.transport.write(problem.raw_answer())
+        cors, request = self.site.cors, self.requests[-1] if self.requests else None
+        headers = {} if cors is None else cors.headers(request and _text_of(request, b"Origin"))
+        self.transport.write(problem.raw_answer(headers))
         self.transport.loseWriteConnection()
         self.setTimeout(LINGER)
 

@@ -9,8 +9,9 @@ from twisted.internet.defer import Deferred
 
 from rpiserve import codec
 from rpiserve.ports import Commands
-from rpiserve.web.body import check_json, read_query
+from rpiserve.web.body import check_json
 from rpiserve.web.channel import LimitedRequest
+from rpiserve.web.exchange import parse_fields, singled
 from rpiserve.web.problems import Problem
 from rpiserve.web.provenance import Provenance
 
@@ -42,7 +43,7 @@ class CommandRoutes:
 
     def post(self, request: LimitedRequest) -> Deferred[None]:
         """Call the command that the body names, and answer with the body and the result in it."""
-        self._provenance.check_post(request)
+        self._provenance.check(request)
         check_json(request)
         envelope = Envelope(request.content.read())
         result = self._commands.call(envelope.name, envelope.arguments)
@@ -102,10 +103,11 @@ def parse_query(query: bytes) -> tuple[str, dict[str, object]]:
     """Return the name and the arguments of a command in a query string; what is given twice is a list.
 
     Raises:
-        Problem: 400, there is not one name, or it is not UTF-8.
+        Problem: 400, there is not one name.
+        HttpError: 400, it is not UTF-8.
     """
-    fields = read_query(query)
+    fields = parse_fields(query)
     names = fields.pop("name", [])
     if len(names) != 1:
         raise Problem(400, "the query names one command: /cmd?name=object.method&argument=value")
-    return names[0], {key: values[0] if len(values) == 1 else values for key, values in fields.items()}
+    return names[0], singled(fields.items())

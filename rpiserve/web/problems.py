@@ -1,6 +1,6 @@
 """Errors as ``application/problem+json`` (RFC 9457): the one ladder from what went wrong to an HTTP answer."""
 
-from http import HTTPStatus
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.python.failure import Failure
@@ -13,6 +13,7 @@ from rpiserve.errors import (
     Cancelled,
     HandlerFailed,
     HandlerTimeout,
+    HttpError,
     MessageError,
     NoResponders,
     RemoteError,
@@ -23,6 +24,7 @@ from rpiserve.errors import (
 )
 from rpiserve.invoke import log_incident
 from rpiserve.signature import BadArguments
+from rpiserve.web.exchange import phrase_of
 
 CONTENT_TYPE = b"application/problem+json"
 
@@ -42,26 +44,31 @@ class Problem(Exception):
 
     def __init__(self, status: int, detail: str, headers: dict[bytes, bytes] | None = None, **members: Any) -> None:
         super().__init__(detail)
-        self.status = HTTPStatus(status)
+        self.status = status
         self.detail = detail
         self.headers = headers or {}
         self.members = members
 
     def body(self) -> bytes:
         """Return the answer's body."""
-        title = {"type": "about:blank", "title": self.status.phrase, "status": int(self.status)}
+        title = {"type": "about:blank", "title": phrase_of(self.status), "status": self.status}
         return codec.encode({**title, "detail": self.detail, **self.members})
 
-    def raw_answer(self) -> bytes:
-        """Return the whole answer, for a connection on which there is no request to answer and that is to be closed."""
+    def raw_answer(self, headers: Mapping[str, str]) -> bytes:
+        """Return the whole answer, for a connection on which there is no request to answer and that is to be closed.
+
+        Args:
+            headers: further headers of the answer.
+        """
         body = self.body()
-        head = f"HTTP/1.1 {self.status:d} {self.status.phrase}".encode()
+        head = f"HTTP/1.1 {self.status} {phrase_of(self.status)}".encode()
         lines = (
             head,
             b"Content-Type: " + CONTENT_TYPE,
             b"X-Content-Type-Options: nosniff",
             b"Content-Length: %d" % len(body),
             b"Connection: close",
+            *(f"{name}: {value}".encode() for name, value in headers.items()),
         )
         return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
@@ -76,6 +83,8 @@ def problem_from(failure: Failure) -> Problem:
     match error:
         case Problem():
             return error
+        case HttpError():
+            return Problem(error.status, str(error))
         case BadArguments():
             return Problem(422, str(error), errors=error.errors)
         case UnknownCommand():
@@ -120,3 +129,16 @@ def problem_of_reply(error: RemoteError, otherwise: int) -> Problem:
     if error.errors:
         members["errors"] = error.errors
     return Problem(_STATUSES.get(error.code or "", otherwise), str(error), **members)
+
+
+def answer_other_method(request: Any, failure: Failure) -> Any:
+    """Answer OPTIONS, which no route has, with the methods of the route; refuse any other method that it has not."""
+    problem = problem_from(failure)
+    if request.method == b"OPTIONS":
+        return request.answer(204, CONTENT_TYPE, b"", problem.headers)
+    return request.answer_problem(problem)
+
+
+def answer_failure(request: Any, failure: Failure) -> Any:
+    """Answer ``request`` with the problem that ``failure`` is."""
+    return request.answer_problem(problem_from(failure))

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from twisted.internet.address import UNIXAddress
 
+from rpiserve.cors import CorsPolicy
 from rpiserve.web.channel import LimitedRequest
 from rpiserve.web.problems import Problem
 from rpiserve.web.security import is_loopback
@@ -33,21 +34,29 @@ class Provenance:
     Args:
         open: whether anybody is let in who can reach us.
         get_commands: whether the user allows a ``GET`` beyond loopback to run commands.
+        cors: which pages of other origins may do what, if any may.
     """
 
-    def __init__(self, open: bool, get_commands: bool) -> None:
+    def __init__(self, open: bool, get_commands: bool, cors: CorsPolicy | None = None) -> None:
         self._open = open
         self._get_commands = get_commands
+        self._cors = cors
 
-    def check_post(self, request: LimitedRequest) -> None:
+    def check(self, request: LimitedRequest, method: str | None = None) -> None:
         """Check a request by a method that a page can use only in full view of its browser.
 
+        Args:
+            request: the request.
+            method: the method that a page of another origin needs to be allowed; the request's own by default.
+
         Raises:
-            Problem: 403, it comes from a page of another origin.
+            Problem: 403, it comes from a page of another origin that may not use that method.
         """
         origin, host = _header(request, b"Origin"), _header(request, b"Host")
         if origin is not None and not _is_own(origin, host or ""):
-            raise Problem(403, f"a page from {origin[:100]} may not do that")
+            if self._cors is not None and self._cors.allows(origin, method or request.method.decode("latin-1")):
+                return
+            raise Problem(403, f"a page from {origin[:100]} may not do that; --cors-origin names those that may")
         if _site(request) not in (None, *TRUSTED_SITES):
             raise Problem(403, "a page from another site may not do that")
 
@@ -57,7 +66,7 @@ class Provenance:
         Raises:
             Problem: 403, it comes from a page of another origin, or may well do so.
         """
-        self.check_post(request)
+        self.check(request, "POST")
         if self._get_commands or _is_by_loopback(request):
             return
         if self._open or _site(request) is None:

@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
+from rpiserve.cors import CorsPolicy
 from rpiserve.web.channel import LimitedChannel, LimitedRequest, Limits
 from rpiserve.web.problems import Problem
 from rpiserve.web.security import HostAllowlist, is_loopback_ip
@@ -88,11 +89,20 @@ class LimitedSite(server.Site):
         gate: what lets them in.
         limits: what a client may ask of us.
         reactor: the reactor's clock.
+        cors: which pages of other origins may see answers, if any may.
     """
 
-    def __init__(self, resource: IResource, gate: Gate, limits: Limits, reactor: IReactorTime) -> None:
+    def __init__(
+        self,
+        resource: IResource,
+        gate: Gate,
+        limits: Limits,
+        reactor: IReactorTime,
+        cors: CorsPolicy | None = None,
+    ) -> None:
         super().__init__(resource, requestFactory=LimitedRequest, reactor=reactor, parsePOSTFormSubmission=False)
         self.gate = gate
+        self.cors = cors
         self.refused = 0
         self._limits = limits
         self._channels: dict[LimitedChannel, str | None] = {}

@@ -18,6 +18,9 @@ MOST_STREAMS = 100
 
 COMMENT_SECONDS = 10.0
 
+RETRY_MILLISECONDS = 1000
+"""How long a browser waits before it connects again."""
+
 MOST_UNREAD = 1 << 20
 """In bytes. A client that lets more pile up is dropped."""
 
@@ -116,7 +119,7 @@ class EventStream:
         if request.channel is not None:  # otherwise the client has left already
             request.registerProducer(self, True)
         self._timer: IDelayedCall = clock.callLater(COMMENT_SECONDS, self._comment)
-        self._write(b":\n\n")
+        self._write(b"retry: %d\n\n" % RETRY_MILLISECONDS if endless else b":\n\n")
 
     def send(self, event: str, data: bytes, id: str | None = None) -> None:
         """Send an event, unless the stream has ended.

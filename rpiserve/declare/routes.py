@@ -1,0 +1,237 @@
+"""Declaring routes: functions that answer HTTP requests at paths of the app's own."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import attrs
+from werkzeug.routing import Map, Rule
+
+from rpiserve.cors import CorsPolicy
+from rpiserve.declare.base import AnyFunction, Declarations, checked_seconds, is_text
+from rpiserve.errors import DeclarationError
+from rpiserve.handler import UserFunction
+from rpiserve.signature import Payload, beneath_partials, payload_of
+
+TIME_LIMIT = 30.0
+"""Seconds that answering a request may take by default."""
+
+METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+BUILT_IN: Final = frozenset(
+    {
+        "",
+        "actions",
+        "broadcasts",
+        "cmd",
+        "cmds",
+        "dashboard",
+        "data",
+        "events",
+        "health",
+        "history",
+        "login",
+        "logout",
+        "metrics",
+        "openapi.json",
+        "ready",
+        "sensors",
+        "services",
+        "www",
+    }
+)
+"""What the paths of rpiserve's own begin with. The app has all others."""
+
+_VARIABLE = re.compile(r"<(?:(?P<converter>[a-zA-Z_]\w*)(?:\([^<>]*\))?:)?(?P<name>[a-zA-Z_]\w*)>")
+_FIXED = re.compile(r"[^\x00-\x20\x7f%?#\\<>]*")
+
+
+@attrs.frozen(eq=False)
+class Route:
+    """A function that answers requests.
+
+    Attributes:
+        function: what is called; its name is a method and the path.
+        path: the path, with its variables in angle brackets.
+        methods: the methods that it answers.
+        variables: the converter of each variable by its name.
+        taken: the names of the variables that the function takes.
+        payload: what else it is given.
+        timeout: seconds that it may take.
+    """
+
+    function: UserFunction
+    path: str
+    methods: tuple[str, ...]
+    variables: Mapping[str, str]
+    taken: tuple[str, ...]
+    payload: Payload
+    timeout: float
+
+    @property
+    def doc(self) -> str:
+        """What its docstring says."""
+        return inspect.getdoc(beneath_partials(self.function.call)) or ""
+
+    @property
+    def shape(self) -> str:
+        """The path without the names of its variables: two routes of one shape match the same requests."""
+        return _VARIABLE.sub(lambda match: f"<{match[0][1:-1].removesuffix(match['name']) or 'string:'}>", self.path)
+
+
+class RouteDeclarations(Declarations):
+    """The routes of an app, and who may use it from other origins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.routes: list[Route] = []
+        self.cors_policy: CorsPolicy | None = None
+
+    def route(
+        self, path: str, methods: Iterable[str] = ("GET",), *, timeout: float = TIME_LIMIT, reactor: bool = False
+    ) -> Callable[[AnyFunction], AnyFunction]:
+        """Declare a function that answers requests for a path.
+
+        The path may have variables, ``/pins/<int:pin>``, with the converters of Flask: ``string`` (the default),
+        ``int``, ``float``, ``path``, ``uuid`` and ``any(a,b)``. The function is given the request, unless it takes no
+        other argument than variables, and each variable that it has an argument for by its name. An argument for the
+        request that is annotated as a dataclass, Struct or TypedDict gets the payload as one, checked.
+
+        What it returns is the answer: a value, which is sent as JSON; a value and a status; or what ``response.send``
+        and ``response.error`` make. Calls may overlap.
+
+        Args:
+            path: the path. The same one may be declared again with other methods.
+            methods: of ``GET``, ``POST``, ``PUT``, ``PATCH`` and ``DELETE``. With ``GET`` it answers ``HEAD``, too.
+            timeout: seconds after which the client is answered in any case, from the arrival of the request.
+            reactor: run a plain ``def`` on the reactor, where it must not block.
+
+        Returns:
+            A decorator that returns the function as it is.
+
+        Raises:
+            DeclarationError: an argument is wrong, the path is one of rpiserve's own, or it is declared already.
+        """
+        path, variables = _checked_path(path)
+        wanted = _checked_methods(path, methods)
+        timeout = checked_seconds(path, "timeout", timeout)
+
+        def declare(function: AnyFunction) -> AnyFunction:
+            self.check_open()
+            name = f"{wanted[0]} {path or '/'}"
+            user_function = UserFunction.declare(name, function, reactor=reactor, arguments=None)
+            payload = payload_of(function, name, given=variables)
+            taken = _taken(function, name, variables, payload)
+            self.add_route(Route(user_function, path, wanted, variables, taken, payload, timeout))
+            return function
+
+        return declare
+
+    def add_route(self, route: Route) -> None:
+        """Take ``route``.
+
+        Raises:
+            DeclarationError: the path is one of rpiserve's own, or another route matches the same requests.
+        """
+        self.check_path(route.path)
+        for other in self.routes:
+            if other.shape == route.shape and (both := set(other.methods) & set(route.methods)):
+                raise DeclarationError(
+                    f"{' and '.join(sorted(both))} {route.path} is declared already, as {other.path}"
+                )
+        self.routes.append(route)
+
+    def check_path(self, path: str) -> None:
+        """Check that ``path`` is the app's to have.
+
+        Raises:
+            DeclarationError: it is one of rpiserve's own.
+        """
+        if path[1:].split("/")[0] in BUILT_IN:
+            raise DeclarationError(f"{path or '/'} is a path of rpiserve's own: choose another")
+
+    def cors(self, allowed_origins: str | Iterable[str], **options: Any) -> None:
+        """Let pages of other origins use the HTTP API; the options ``cors_…`` say the same and come first.
+
+        Args:
+            allowed_origins: such as ``["https://panel.example"]``; ``"*"`` for all.
+            options: ``allowed_methods``, ``allowed_headers``, ``expose_headers``, ``allow_credentials`` and
+                ``max_age``, as in `rpiserve.cors.CorsPolicy.of`.
+
+        Raises:
+            DeclarationError: an option is wrong, or this was declared already.
+        """
+        self.check_open()
+        if self.cors_policy is not None:
+            raise DeclarationError("cors() is declared already; it names all origins at once")
+        try:
+            self.cors_policy = CorsPolicy.of(allowed_origins, **options)
+        except (TypeError, ValueError) as error:
+            raise DeclarationError(f"cors(): {error}") from None
+
+
+def checked_prefix(prefix: object) -> str:
+    """Return ``prefix``, which paths are to begin with, without a slash at its end.
+
+    Raises:
+        DeclarationError: it is none.
+    """
+    path, variables = _checked_path(prefix)
+    if variables:
+        raise DeclarationError(f"{path}: a prefix has no variables")
+    return path
+
+
+def prefixed(route: Route, prefix: str) -> Route:
+    """Return ``route`` with ``prefix`` before its path.
+
+    Raises:
+        DeclarationError: both have a variable of the same name.
+    """
+    path, _ = _checked_path(prefix + route.path)
+    name = f"{route.methods[0]} {path or '/'}"
+    return attrs.evolve(route, path=path, function=attrs.evolve(route.function, name=name))
+
+
+def _checked_path(path: object) -> tuple[str, Mapping[str, str]]:
+    if not is_text(path) or (path and not path.startswith("/")):
+        raise DeclarationError(f"{path!r:.80} is no path; it is a text such as '/devices/<device_id>'")
+    path = path.rstrip("/")
+    matches = list(_VARIABLE.finditer(path))
+    fixed = _VARIABLE.sub("", path)
+    if not _FIXED.fullmatch(fixed) or "//" in path or {".", ".."} & set(path.split("/")):
+        raise DeclarationError(f"{path!r:.80} is no path: beside variables it has letters, digits and the like")
+    variables = {match["name"]: match["converter"] or "string" for match in matches}
+    if len(variables) < len(matches):
+        raise DeclarationError(f"{path}: two variables have the same name")
+    try:
+        Map([Rule(path or "/")])
+    except (LookupError, ValueError, TypeError) as error:
+        raise DeclarationError(f"{path}: this cannot be matched: {error}") from None
+    return path, variables
+
+
+def _checked_methods(path: str, methods: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(methods, str):
+        raise DeclarationError(f"{path}: methods is {methods!r}; it is a list such as ['GET', 'POST']")
+    checked = tuple(dict.fromkeys(str(method).upper() for method in methods))
+    for method in checked:
+        if method not in METHODS:
+            raise DeclarationError(f"{path}: {method!r:.80} is no method for a route; there are {', '.join(METHODS)}")
+    if not checked:
+        raise DeclarationError(f"{path}: methods is empty; it is a list such as ['GET', 'POST']")
+    return checked
+
+
+def _taken(function: Callable[..., Any], name: str, variables: Mapping[str, str], payload: Payload) -> tuple[str, ...]:
+    signature = inspect.signature(function)
+    takes_all = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
+    taken = tuple(variable for variable in variables if takes_all or variable in signature.parameters)
+    try:
+        signature.bind(*[None] * payload.wanted, **dict.fromkeys(taken))
+    except TypeError as error:
+        raise DeclarationError(
+            f"{name}: it is called with the request, then with variables of the path by their names: {error}"
+        ) from None
+    return taken

@@ -1,0 +1,246 @@
+"""``GET /events``: what happens, as server-sent events.
+
+A stream begins with a ``snapshot``, or, if the client names by ``Last-Event-ID`` what it had last, with what has
+changed since. Then comes one ``change`` for each tick in which something has changed. So the latest value of each path
+always arrives, however often the connection is lost, and there is no log of events to grow. The states of the handlers
+come as ``sensor``, and what is sent on channels of the bus as ``broadcast``.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from rpiserve import codec, wire
+from rpiserve.data import DataTree
+from rpiserve.errors import MessageError, PathError
+from rpiserve.feed import Changes, TreeFeed, leaves
+from rpiserve.nodes import Leaf, Part
+from rpiserve.paths import Path, format_path, parse_path
+from rpiserve.ports import HandlerReports, Messaging
+from rpiserve.web.body import query_of
+from rpiserve.web.channel import LimitedRequest
+from rpiserve.web.problems import Problem
+from rpiserve.web.provenance import Provenance
+from rpiserve.web.sse import EventStream, Streams
+
+log = Logger()
+
+TICK_SECONDS: Final = 0.1
+SENSOR_TICKS: Final = 10
+"""The states of the handlers are looked at with every tenth tick."""
+
+MOST_NAMED: Final = 16
+"""How many paths, and how many channels and patterns, one stream may name."""
+
+CHANGE, SENSOR, BROADCAST = "change", "sensor", "broadcast"
+
+
+@attrs.frozen
+class Wish:
+    """What the client of a stream wants to hear of.
+
+    Attributes:
+        types: of `CHANGE`, `SENSOR` and `BROADCAST`.
+        paths: what the changes are at or below; the root for all.
+        meta: whether leaves come with what is known of them.
+        channels: the channels and patterns of the broadcasts.
+    """
+
+    types: frozenset[str]
+    paths: tuple[Path, ...]
+    meta: bool
+    channels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, query: Mapping[str, list[str]]) -> "Wish":
+        """Return what ``query`` asks for.
+
+        Raises:
+            Problem: 400, it asks for what there is not.
+        """
+        channels = tuple(dict.fromkeys(query.get("channel", [])))
+        named = frozenset(name for text in query.get("types", []) for name in text.split(","))
+        types = named or frozenset({CHANGE, SENSOR, *((BROADCAST,) if channels else ())})
+        if unknown := types - {CHANGE, SENSOR, BROADCAST}:
+            raise Problem(400, f"there is no type {min(unknown)[:80]!r}; types are {CHANGE}, {SENSOR} and {BROADCAST}")
+        if (BROADCAST in types) != bool(channels):
+            raise Problem(400, "the type broadcast and channels go together: types=broadcast&channel=a&channel=b.*")
+        meta = query.get("meta", ["0"])[-1]
+        if meta not in ("0", "1"):
+            raise Problem(400, "meta is 0 or 1")
+        paths = dict.fromkeys(query.get("path", [""]))
+        if max(len(channels), len(paths)) > MOST_NAMED:
+            raise Problem(400, f"a stream names {MOST_NAMED} paths and {MOST_NAMED} channels or patterns at most")
+        try:
+            for channel in channels:
+                wire.checked_channel(channel)
+            return cls(types, tuple(map(parse_path, paths)), meta == "1", channels)
+        except (MessageError, PathError) as error:
+            raise Problem(400, str(error)) from None
+
+    def covers(self, path: Path) -> bool:
+        """Tell whether it is for what stands at ``path``."""
+        return any(path[: len(each)] == each for each in self.paths)
+
+
+class EventRoutes:
+    """Answers the requests for events.
+
+    Args:
+        tree: whose changes are told.
+        handlers: who tells of the handlers.
+        messaging: who hears the broadcasts.
+        provenance: who may listen.
+        streams: the streams.
+        clock: the reactor's clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        tree: DataTree,
+        handlers: HandlerReports,
+        messaging: Messaging,
+        provenance: Provenance,
+        streams: Streams,
+        clock: IReactorTime,
+    ) -> None:
+        self._tree = tree
+        self._feed = TreeFeed(tree)
+        self._handlers = handlers
+        self._messaging = messaging
+        self._provenance = provenance
+        self._streams = streams
+        self._followers: dict[EventStream, Wish] = {}
+        self._snapshots: dict[Wish, bytes] = {}
+        self._reports: dict[str, bytes] = {}
+        self._ticks = 0
+        self._ticker = LoopingCall(self._tick)
+        self._ticker.clock = clock
+
+    def listen(self, request: LimitedRequest) -> Deferred[None]:
+        """Send the events that the query names, for as long as the client listens."""
+        # It changes nothing, but a foreign page that cannot read the streams could still use them all up.
+        self._provenance.check(request)
+        wish = Wish.of(query_of(request))
+        stream = self._streams.open(request, endless=True)
+        deaf = self._messaging.hear(wish.channels, self._receiver(stream)) if wish.channels else None
+
+        def ended() -> None:
+            if deaf is not None:
+                deaf()
+            self._leave(stream)
+
+        stream.on_end = ended
+        if wish.types & {CHANGE, SENSOR}:
+            self._follow(stream, wish, request.getHeader(b"Last-Event-ID"))
+        return stream.done
+
+    def _receiver(self, stream: EventStream) -> Callable[[str, bytes], None]:
+        def receive(channel: str, message: bytes) -> None:
+            try:
+                payload = wire.parse(message)
+            except wire.BrokenMessage:
+                return
+            # Encoded anew: what others send as JSON may have line breaks between its members.
+            stream.send(BROADCAST, codec.encode({"channel": channel, "payload": payload}))
+
+        return receive
+
+    def _follow(self, stream: EventStream, wish: Wish, last: bytes | None) -> None:
+        if self._followers:
+            self._tell_changes()  # so that all are at the same revision
+        else:
+            self._feed.advance()
+            self._snapshots.clear()
+            self._reports = self._encoded_reports()
+        self._followers[stream] = wish
+        if not self._ticker.running:
+            self._ticker.start(TICK_SECONDS, now=False)
+        if CHANGE in wish.types:
+            # Ages are not told anew when they alone change, so who wants them begins anew.
+            missed = None if last is None or wish.meta else self._feed.since(last.decode("latin-1"))
+            if missed is None:
+                stream.send("snapshot", self._snapshot(wish), self._feed.revision)
+            else:
+                stream.send(CHANGE, self._encoded(missed, wish) or _NOTHING, self._feed.revision)
+        if SENSOR in wish.types:
+            for report in self._reports.values():
+                stream.send(SENSOR, report)
+
+    def _leave(self, stream: EventStream) -> None:
+        self._followers.pop(stream, None)
+        if not self._followers and self._ticker.running:
+            self._ticker.stop()
+
+    def _tick(self) -> None:
+        try:
+            self._ticks += 1
+            self._tell_changes()
+            if self._ticks % SENSOR_TICKS == 0:
+                self._tell_reports()
+        except Exception:  # noqa: BLE001 - whatever it is, the next tick may go well, and nobody else would tell
+            log.failure("while telling what has changed")
+
+    def _tell_changes(self) -> None:
+        changes = self._feed.advance()
+        if changes is None:
+            return
+        self._snapshots.clear()
+        encoded: dict[Wish, bytes | None] = {}  # many want the same
+        for stream, wish in list(self._followers.items()):
+            if CHANGE in wish.types:
+                if wish not in encoded:
+                    encoded[wish] = self._encoded(changes, wish)
+                if (data := encoded[wish]) is not None:
+                    stream.send(CHANGE, data, self._feed.revision)
+
+    def _tell_reports(self) -> None:
+        if not any(SENSOR in wish.types for wish in self._followers.values()):
+            return
+        reports = self._encoded_reports()
+        news = [report for name, report in reports.items() if report != self._reports.get(name)]
+        self._reports = reports
+        for stream, wish in list(self._followers.items()):
+            if SENSOR in wish.types:
+                for report in news:
+                    stream.send(SENSOR, report)
+
+    def _encoded_reports(self) -> dict[str, bytes]:
+        return {report["name"]: codec.encode(report) for report in self._handlers.report()}
+
+    def _snapshot(self, wish: Wish) -> bytes:
+        snapshot = self._snapshots.get(wish)
+        if snapshot is None:
+            snapshot = codec.encode(self._leaves(leaves(self._feed.root), wish))
+            if not wish.meta:  # or its ages would be wrong next time
+                self._snapshots[wish] = snapshot
+        return snapshot
+
+    def _encoded(self, changes: Changes, wish: Wish) -> bytes | None:
+        """Return the event of ``changes``; None if there is nothing in them that ``wish`` is for."""
+        # A renewed value is one that was set again: that changes its age, and nothing else.
+        news = {**changes.changed, **changes.renewed} if wish.meta else changes.changed
+        changed = self._leaves(news.items(), wish)
+        removed = [format_path(path) for path in changes.removed if wish.covers(path)]
+        return codec.encode({"changed": changed, "removed": removed}) if changed or removed else None
+
+    def _leaves(self, parts: Iterable[tuple[Path, Part]], wish: Wish) -> dict[str, Any]:
+        now = self._tree.now()
+        return {format_path(path): _shown(part, wish.meta, now) for path, part in parts if wish.covers(path)}
+
+
+_NOTHING = codec.encode({"changed": {}, "removed": []})
+
+
+def _shown(part: Part, meta: bool, now: float) -> Any:
+    if not meta:
+        return codec.raw(part.json)
+    if isinstance(part, Leaf):
+        return part.meta(now)
+    # A node with nothing in it.
+    return {"value": {}, "unit": None, "time": None, "age": 0.0, "state": "ok", "error": None}
