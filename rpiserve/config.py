@@ -104,6 +104,12 @@ class Config:
     port: int | str | None = _option(8080, _port, "PORT", "a TCP port, an endpoint description, or none", "p")
     host: str | None = _option(None, _text, "ADDRESS", f"the address to listen on [{DEFAULT_HOST}]")
     open: bool = _option(False, _flag, "", "let anybody in who can reach the port, from other machines too")
+    token_file: Path | None = _option(None, _path, "FILE", "a file of tokens: who has none is not let in")
+    trusted_proxy: tuple[str, ...] = _option(
+        (), _texts, "ADDRESS", "a reverse proxy that is believed, a network, or unix; may be repeated"
+    )
+    tls_cert: Path | None = _option(None, _path, "FILE", "serve by TLS, with the certificate (PEM) in a file")
+    tls_key: Path | None = _option(None, _path, "FILE", "a file with its key (PEM)")
     www: str | None = _option(None, _text, "DIR", "a folder with pages of your own, to be served at /www/")
     no_dashboard: bool = _option(False, _flag, "", "serve no dashboard at /")
     cors_origin: tuple[str, ...] = _option(
@@ -141,6 +147,12 @@ class Config:
             raise ConfigError(f"host {self.host!r} does not go with the endpoint {self.port!r}, which has its own")
         if not self.cors_origin and any(getattr(self, name) != OPTIONS[name].default for name in _CORS):
             raise ConfigError("the options for CORS are of no use without --cors-origin")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("--tls-cert and --tls-key go together")
+        if self.tls_cert is not None and not isinstance(self.port, int):
+            raise ConfigError("--tls-cert goes with a port; an endpoint has its own: ssl:8443:privateKey=…:certKey=…")
+        if self.token_file is not None and self.open:
+            raise ConfigError("--open lets in whoever has no token, so that --token-file is of no use beside it")
         self.cors  # noqa: B018 - or what is wrong with it would come up late
         if self.redis is None and (self.redis_password_file or self.redis_ca):
             raise ConfigError(WITHOUT_REDIS)

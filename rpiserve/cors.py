@@ -24,6 +24,9 @@ HEADERS: Final = ("Content-Type", "Authorization", "If-None-Match", "Last-Event-
 MAX_AGE: Final = 600
 """Seconds for which a browser may remember the answer to a preflight, by default."""
 
+# As a browser writes it: a name of another script as xn--….
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
+
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110, section 5.6.2
 
 
@@ -73,12 +76,13 @@ class CorsPolicy:
         origins = tuple(dict.fromkeys(map(_origin, _texts("allowed_origins", allowed_origins))))
         if not origins:
             raise ValueError("allowed_origins names no origin, such as https://panel.example")
-        if ANY in origins and len(origins) > 1:
-            raise ValueError("allowed_origins has '*' beside others; it stands alone")
         if not isinstance(allow_credentials, bool):
             raise ValueError(f"allow_credentials is {allow_credentials!r}; it is true or false")
         if ANY in origins and allow_credentials:
             raise ValueError("allow_credentials does not go with the origin '*': name the origins")
+        exposed = _tokens("expose_headers", expose_headers)
+        if ANY in exposed and allow_credentials:  # browsers would look for a header of that name
+            raise ValueError("allow_credentials does not go with '*' in expose_headers: name the headers")
         if isinstance(max_age, bool) or not isinstance(max_age, int) or max_age < 0:
             raise ValueError(f"max_age is {max_age!r}; it is a whole number of seconds")
         usual = READING if ANY in origins else METHODS
@@ -87,7 +91,7 @@ class CorsPolicy:
             allowed_origins=origins,
             allowed_methods=methods,
             allowed_headers=_tokens("allowed_headers", allowed_headers),
-            expose_headers=_tokens("expose_headers", expose_headers),
+            expose_headers=exposed,
             allow_credentials=allow_credentials,
             max_age=max_age,
         )
@@ -144,6 +148,8 @@ def _texts(what: str, value: object) -> list[str]:
     for text in texts:
         if not isinstance(text, str) or not text:
             raise ValueError(f"{what} has {text!r}; it is a list of texts, or '*'")
+    if ANY in texts and len(texts) > 1:
+        raise ValueError(f"{what} has '*' beside others; it stands alone")
     return [str(text) for text in texts]
 
 
@@ -161,10 +167,11 @@ def _origin(text: str) -> str:
     parts = urlsplit("")
     try:
         parts = urlsplit(text.lower())
-        host, port = parts.hostname, parts.port
+        host, port = parts.hostname or "", parts.port
     except ValueError:
-        host, port = None, None
-    if not host or parts.scheme not in ("http", "https") or parts.path not in ("", "/") or parts.query or "@" in text:
+        host, port = "", None
+    rest = (parts.query, parts.fragment, parts.path.removeprefix("/"))
+    if not _HOST.fullmatch(host) or parts.scheme not in ("http", "https") or any(rest) or "@" in text:
         raise ValueError(f"allowed_origins has {text!r:.80}; an origin is scheme://host or scheme://host:port, or '*'")
     host = f"[{host}]" if ":" in host else host
     usual = {"http": 80, "https": 443}[parts.scheme]  # which a browser leaves out

@@ -124,6 +124,14 @@ class RemoteTimeout(RemoteError, CallTimeout):
     """A service has answered that its own time limit has passed."""
 
 
+class NotAllowed(RemoteError):
+    """A daemon does not let this in: there is no token, it is wrong, or it may not do what was asked."""
+
+
+class TokenError(RpiserveError):
+    """A token, or the file of tokens, that cannot be used as was asked."""
+
+
 class HttpError(RpiserveError):
     """A route's answer that is an error: raise it, and the client gets its status and text.
 
@@ -134,8 +142,8 @@ class HttpError(RpiserveError):
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
-        if not 400 <= status <= 599:
-            raise ValueError(f"the status of an error is {status!r}; it is from 400 to 599")
+        if not isinstance(status, int) or not 400 <= status <= 599:
+            raise ValueError(f"the status of an error is {status!r}; it is a number from 400 to 599")
         self.status = status
 
 

@@ -74,7 +74,7 @@ class TreeFeed:
         number = self._tree.revision_number(revision)
         if number is None or not self._complete_since <= number <= self.root.revision:
             return None
-        changed = {path: leaf for path, leaf in leaves(self.root, newer_than=number) if leaf.revision > number}
+        changed = dict(leaves(self.root, newer_than=number))
         gone = dict.fromkeys(path for removed, path in self._removed if removed > number)
         return Changes(changed, {}, tuple(path for path in gone if not self._has_leaf(path)))
 
@@ -92,8 +92,6 @@ def difference(old: Node, new: Node) -> Changes:
     removed: list[Path] = []
 
     def compare(old: Part | None, new: Part | None, path: Path) -> None:
-        if old is new:
-            return
         was_leaf, is_leaf = _is_leaf(old, path), _is_leaf(new, path)
         if new is not None and is_leaf:
             same = was_leaf and old is not None and old.revision == new.revision
@@ -101,21 +99,24 @@ def difference(old: Node, new: Node) -> Changes:
         elif was_leaf:
             removed.append(path)
         before, after = _children(old), _children(new)
-        for key in dict.fromkeys((*before, *after)):
-            compare(before.get(key), after.get(key), (*path, key))
+        for key, child in after.items():
+            if before.get(key) is not child:  # asked here for the sake of nodes with thousands of children
+                compare(before.get(key), child, (*path, key))
+        for key, child in before.items():
+            if key not in after:
+                compare(child, None, (*path, key))
 
     compare(old, new, ())
     return Changes(changed, renewed, tuple(removed))
 
 
 def leaves(part: Part, path: Path = (), newer_than: int = -1) -> Iterator[tuple[Path, Part]]:
-    """Yield each leaf at or below ``part``, which stands at ``path``, leaving out parts where nothing is newer."""
-    if part.revision <= newer_than:
-        return
+    """Yield each leaf at or below ``part``, which stands at ``path``; of those below it only what is newer."""
     if _is_leaf(part, path):
         yield path, part
     for key, child in _children(part).items():
-        yield from leaves(child, (*path, key), newer_than)
+        if child.revision > newer_than:
+            yield from leaves(child, (*path, key), newer_than)
 
 
 def _is_leaf(part: Part | None, path: Path) -> bool:

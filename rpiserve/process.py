@@ -61,6 +61,7 @@ def make_daemon(
     watchdog = Watchdog(config.stop_timeout * (1 - MARGIN), lambda: daemon.still_running())
     daemon = Daemon(name, registry, tree, link, config, max_workers, reactor, watchdog.arm)
     watchdog.take_signals(reactor)
+    signal.signal(signal.SIGHUP, lambda number, frame: reactor.callFromThread(daemon.reload))
     reactor.callWhenRunning(watchdog.take_signals, reactor)  # the reactor takes SIGTERM for itself when it begins
     return daemon
 

@@ -42,7 +42,8 @@ class Registry(
         if not isinstance(blueprint, Blueprint) or blueprint is self:
             raise DeclarationError(f"{blueprint!r:.80} is no Blueprint to be registered here")
         self.check_open()
-        blueprint.check_open()
+        if blueprint.closed:
+            raise DeclarationError(f"the blueprint {blueprint.name!r} is registered already; it can be only once")
         prefix = blueprint.url_prefix if url_prefix is None else checked_prefix(url_prefix)
         for polled in blueprint.polled:
             self._take_polled(polled)

@@ -26,19 +26,24 @@ from rpiserve.ports import Readiness
 from rpiserve.registry import Registry
 from rpiserve.sensors.room import SensorsRoom
 from rpiserve.threads import ThreadPool
+from rpiserve.tokens import TokenFile
+from rpiserve.web.access import Access
 from rpiserve.web.actions import ActionRoutes
 from rpiserve.web.api import Api
 from rpiserve.web.broadcasts import BroadcastRoutes
 from rpiserve.web.commands import CommandRoutes
 from rpiserve.web.dashboard import Dashboard
 from rpiserve.web.events import EventRoutes
+from rpiserve.web.login import LoginRoutes
 from rpiserve.web.provenance import Provenance
+from rpiserve.web.proxy import TrustedProxies
 from rpiserve.web.routes import AppRoutes, Front
 from rpiserve.web.security import HostAllowlist
 from rpiserve.web.server import WebServer, endpoint_for
 from rpiserve.web.site import Gate, LimitedSite
 from rpiserve.web.sse import Streams
 from rpiserve.web.static import Pages
+from rpiserve.web.tls import RenewedCertificate
 
 log = Logger()
 
@@ -108,6 +113,8 @@ class Daemon(Service):
         self._start_hooks = StartHooks(registry.start_hooks, self.invoker)
         self._routes = Invoker(reactor, to_reactor, ThreadPool("rpiserve-route", max_workers), surroundings)
         self._streams = Streams(reactor, config.max_streams)
+        self._tokens: TokenFile | None = None
+        self._certificate: RenewedCertificate | None = None
         self._site: LimitedSite | None = None
         self._web: WebServer | None = None
         if config.port is not None:
@@ -120,7 +127,13 @@ class Daemon(Service):
     def _make_web(self, registry: Registry, tree: DataTree, max_workers: int) -> tuple[LimitedSite, WebServer]:
         config = self._config
         host = config.host or DEFAULT_HOST
-        endpoint = endpoint_for(self._reactor, config.port or 0, host)
+        if config.token_file is not None:
+            self._tokens = TokenFile(config.token_file, self._reactor.seconds)
+            self._tokens.load()
+        if config.tls_cert is not None and config.tls_key is not None:
+            self._certificate = RenewedCertificate(config.tls_cert, config.tls_key, self._reactor.seconds)
+        endpoint = endpoint_for(self._reactor, config.port or 0, host, self._certificate)
+        access = Access(self._tokens, config.open, self._reactor)
         gate = Gate(HostAllowlist(socket.gethostname(), config.allowed_host))
         cors = config.cors or registry.cors_policy
         provenance = Provenance(config.open, config.get_commands, cors)
@@ -131,12 +144,25 @@ class Daemon(Service):
         dashboard = None if config.no_dashboard else Dashboard()
         pages = None if config.www is None else Pages(config.www)
         parts: list[Readiness] = [self._start_hooks, self._sensors, self._messaging]
-        api = Api(tree, self._sensors, parts, commands, actions, broadcasts, events, self._messaging, dashboard, pages)
-        routes = AppRoutes(registry.routes, self._routes, max_workers, provenance)
-        front = Front(api.resource(), routes.resource())
-        site = LimitedSite(front, gate, config.limits, self._reactor, cors)
+        api = Api(
+            tree=tree,
+            handlers=self._sensors,
+            parts=parts,
+            commands=commands,
+            actions=actions,
+            broadcasts=broadcasts,
+            events=events,
+            messaging=self._messaging,
+            dashboard=dashboard,
+            login=LoginRoutes(access, provenance),
+            pages=pages,
+        )
+        routes = AppRoutes(registry.routes, self._routes, max_workers, provenance, access)
+        front = Front(api.resource(), routes.resource(), access)
+        site = LimitedSite(front, gate, config.limits, self._reactor, cors, TrustedProxies(config.trusted_proxy))
         name = config.port if isinstance(config.port, str) else f"{host} port {config.port}"
-        return site, WebServer(site, endpoint, name, config.open)
+        scheme = "http" if self._certificate is None else "https"
+        return site, WebServer(site, endpoint, name, config.open or self._tokens is not None, scheme)
 
     def privilegedStartService(self) -> None:
         """Begin to listen, while the process may still bind a low port.
@@ -183,6 +209,14 @@ class Daemon(Service):
         yield self._messaging.close()
         if self._site is not None:
             self._site.abort()
+
+    def reload(self) -> None:
+        """Read anew what may have been replaced: the tokens and the certificate."""
+        if self._tokens is not None:
+            self._tokens.reload()
+        if self._certificate is not None:
+            self._certificate.reload()
+        log.info("reloaded")
 
     def _within(self, seconds: float, *ends: Deferred[Any]) -> Deferred[None]:
         """Return what fires when all ``ends`` have fired, or when the time is up. None of them is cancelled then."""

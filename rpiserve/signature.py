@@ -322,6 +322,19 @@ def called(function: Any) -> Any:
     return function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
 
 
+def returned(function: Callable[..., Any]) -> Any:
+    """Return the type that ``function`` is annotated to return; ``Any`` if that is not said, or not for certain."""
+    inner = called(function)
+    if inspect.isclass(inner) or hasattr(inner, "__wrapped__"):  # a decorator copies what it may not keep
+        return Any
+    try:
+        annotation = inspect.signature(inner).return_annotation
+    except (TypeError, ValueError):
+        return Any
+    kind = _quoted_type(annotation, function) if isinstance(annotation, str) else annotation
+    return Any if kind is inspect.Signature.empty or kind is _ANYTHING else kind
+
+
 def _written(function: Callable[..., Any]) -> Any:
     """Return the function that somebody wrote: what is beneath the partials, the binding and the decorators."""
     inner = called(function)

@@ -22,6 +22,7 @@ from rpiserve.config import Config
 from rpiserve.cors import CorsPolicy
 from rpiserve.data import DataTree
 from rpiserve.errors import BusUnavailable
+from rpiserve.web.access import Access
 from rpiserve.web.actions import ActionRoutes
 from rpiserve.web.api import Api
 from rpiserve.web.broadcasts import BroadcastRoutes
@@ -29,7 +30,9 @@ from rpiserve.web.channel import LimitedChannel, Limits
 from rpiserve.web.commands import CommandRoutes
 from rpiserve.web.dashboard import Dashboard
 from rpiserve.web.events import EventRoutes
+from rpiserve.web.login import LoginRoutes
 from rpiserve.web.provenance import Provenance
+from rpiserve.web.proxy import NO_PROXIES, TrustedProxies
 from rpiserve.web.security import HostAllowlist
 from rpiserve.web.site import Gate, LimitedSite
 from rpiserve.web.sse import Streams
@@ -221,7 +224,9 @@ def check_answer(answer: Answer, method: str) -> None:
         assert "content-type" not in answer.headers
         return
     assert "content-length" in answer.headers
-    if answer.status < 400 or (answer.status == 503 and b'"ready":' in answer.body):
+    if answer.headers["content-type"] == "text/html; charset=utf-8":  # the form to log in with, or the way to it
+        return
+    if answer.status < 300 or (answer.status == 503 and b'"ready":' in answer.body):
         assert answer.headers["content-type"] == "application/json"
         return
     assert answer.headers["content-type"] == "application/problem+json"
@@ -367,6 +372,7 @@ def make_api(
     dashboard: Dashboard | None = None,
     pages: Pages | None = None,
     cors: CorsPolicy | None = None,
+    access: Access | None = None,
 ) -> Api:
     """Return all routes that a daemon has by itself, on ``clock``."""
     provenance = Provenance(open=False, get_commands=False, cors=cors)
@@ -377,8 +383,19 @@ def make_api(
     tree = tree or make_tree(clock)
     handlers = handlers or NoHandlers()
     events = EventRoutes(tree, handlers, messaging, provenance, streams, clock)  # type: ignore[arg-type]
-    commands = commands or NO_COMMANDS
-    return Api(tree, handlers, [*parts], commands, actions, broadcasts, events, messaging, dashboard, pages)
+    return Api(
+        tree=tree,
+        handlers=handlers,
+        parts=[*parts],
+        commands=commands or NO_COMMANDS,
+        actions=actions,
+        broadcasts=broadcasts,
+        events=events,
+        messaging=messaging,
+        dashboard=dashboard,
+        login=LoginRoutes(access or Access(None, False, clock), provenance),  # type: ignore[arg-type]
+        pages=pages,
+    )
 
 
 def make_site(
@@ -389,12 +406,13 @@ def make_site(
     limits: Limits | None = None,
     hosts: Iterable[str] = (),
     cors: CorsPolicy | None = None,
+    proxies: TrustedProxies = NO_PROXIES,
 ) -> LimitedSite:
     """Return a site as the daemon has it, on ``clock``."""
     if resource is None:
         resource = make_api(clock, tree, cors=cors).resource()
     gate = Gate(HostAllowlist("machine", hosts))
-    return LimitedSite(resource, gate, limits or Config().limits, clock, cors)  # type: ignore[arg-type]
+    return LimitedSite(resource, gate, limits or Config().limits, clock, cors, proxies)  # type: ignore[arg-type]
 
 
 def request(

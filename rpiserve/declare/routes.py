@@ -1,12 +1,14 @@
 """Declaring routes: functions that answer HTTP requests at paths of the app's own."""
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import count
 from typing import Any, Final
 
 import attrs
-from werkzeug.routing import Map, Rule
+from werkzeug.routing import BaseConverter, FloatConverter, Map, Rule, ValidationError
 
 from rpiserve.cors import CorsPolicy
 from rpiserve.declare.base import AnyFunction, Declarations, checked_seconds, is_text
@@ -16,6 +18,8 @@ from rpiserve.signature import Payload, beneath_partials, payload_of
 
 TIME_LIMIT = 30.0
 """Seconds that answering a request may take by default."""
+
+ROLES: Final = ("public", "read", "control")
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -43,6 +47,25 @@ BUILT_IN: Final = frozenset(
 )
 """What the paths of rpiserve's own begin with. The app has all others."""
 
+
+class _FiniteConverter(FloatConverter):
+    def to_python(self, value: str) -> float:
+        """Return the number that ``value`` is; one with too many digits would be infinite, which no JSON can say."""
+        number = float(super().to_python(value))
+        if not math.isfinite(number):
+            raise ValidationError
+        return number
+
+
+_KINDS: Final = ("string", "int", "float", "path", "uuid", "any")
+
+CONVERTERS: Final[Mapping[str, type[BaseConverter]]] = {
+    "default": Map.default_converters["default"],
+    **{kind: Map.default_converters[kind] for kind in _KINDS},
+    "float": _FiniteConverter,
+}
+"""What the variables of a path may be, by the names that they have in it."""
+
 _VARIABLE = re.compile(r"<(?:(?P<converter>[a-zA-Z_]\w*)(?:\([^<>]*\))?:)?(?P<name>[a-zA-Z_]\w*)>")
 _FIXED = re.compile(r"[^\x00-\x20\x7f%?#\\<>]*")
 
@@ -59,6 +82,7 @@ class Route:
         taken: the names of the variables that the function takes.
         payload: what else it is given.
         timeout: seconds that it may take.
+        role: of `ROLES`, what a client's token must allow; None for ``read`` with GET and else ``control``.
     """
 
     function: UserFunction
@@ -68,11 +92,18 @@ class Route:
     taken: tuple[str, ...]
     payload: Payload
     timeout: float
+    role: str | None = None
 
     @property
     def doc(self) -> str:
         """What its docstring says."""
         return inspect.getdoc(beneath_partials(self.function.call)) or ""
+
+    @property
+    def rule(self) -> str:
+        """The path with its variables called v0, v1 and so on: Klein has arguments of its own by other names."""
+        numbers = count()
+        return _VARIABLE.sub(lambda match: f"{match[0][: -len(match['name']) - 1]}v{next(numbers)}>", self.path)
 
     @property
     def shape(self) -> str:
@@ -89,14 +120,21 @@ class RouteDeclarations(Declarations):
         self.cors_policy: CorsPolicy | None = None
 
     def route(
-        self, path: str, methods: Iterable[str] = ("GET",), *, timeout: float = TIME_LIMIT, reactor: bool = False
+        self,
+        path: str,
+        methods: Iterable[str] = ("GET",),
+        *,
+        timeout: float = TIME_LIMIT,
+        role: str | None = None,
+        reactor: bool = False,
     ) -> Callable[[AnyFunction], AnyFunction]:
         """Declare a function that answers requests for a path.
 
         The path may have variables, ``/pins/<int:pin>``, with the converters of Flask: ``string`` (the default),
         ``int``, ``float``, ``path``, ``uuid`` and ``any(a,b)``. The function is given the request, unless it takes no
-        other argument than variables, and each variable that it has an argument for by its name. An argument for the
-        request that is annotated as a dataclass, Struct or TypedDict gets the payload as one, checked.
+        other argument than variables (``*args`` counts as another), and each variable that it has an argument for by
+        its name. An argument for the request that is annotated as a dataclass, Struct or TypedDict gets the payload as
+        one, checked.
 
         What it returns is the answer: a value, which is sent as JSON; a value and a status; or what ``response.send``
         and ``response.error`` make. Calls may overlap.
@@ -105,6 +143,8 @@ class RouteDeclarations(Declarations):
             path: the path. The same one may be declared again with other methods.
             methods: of ``GET``, ``POST``, ``PUT``, ``PATCH`` and ``DELETE``. With ``GET`` it answers ``HEAD``, too.
             timeout: seconds after which the client is answered in any case, from the arrival of the request.
+            role: what a client's token must allow, where there is a token file: ``read`` or ``control``, or ``public``
+                for a route that needs none. By default ``read`` with GET, and ``control`` with the other methods.
             reactor: run a plain ``def`` on the reactor, where it must not block.
 
         Returns:
@@ -116,14 +156,20 @@ class RouteDeclarations(Declarations):
         path, variables = _checked_path(path)
         wanted = _checked_methods(path, methods)
         timeout = checked_seconds(path, "timeout", timeout)
+        if role is not None and role not in ROLES:
+            raise DeclarationError(f"{path}: role is {role!r:.80}; it is {', '.join(ROLES)} or None")
 
         def declare(function: AnyFunction) -> AnyFunction:
             self.check_open()
             name = f"{wanted[0]} {path or '/'}"
             user_function = UserFunction.declare(name, function, reactor=reactor, arguments=None)
+            if isinstance(function, type):
+                raise DeclarationError(f"{name}: {function.__name__} is a class; a route takes a function or a method")
             payload = payload_of(function, name, given=variables)
+            if not payload.wanted and _takes_anything(function):
+                payload = attrs.evolve(payload, wanted=True)
             taken = _taken(function, name, variables, payload)
-            self.add_route(Route(user_function, path, wanted, variables, taken, payload, timeout))
+            self.add_route(Route(user_function, path, wanted, variables, taken, payload, timeout, role))
             return function
 
         return declare
@@ -205,6 +251,8 @@ def _checked_path(path: object) -> tuple[str, Mapping[str, str]]:
     variables = {match["name"]: match["converter"] or "string" for match in matches}
     if len(variables) < len(matches):
         raise DeclarationError(f"{path}: two variables have the same name")
+    if unknown := sorted(set(variables.values()) - set(_KINDS)):
+        raise DeclarationError(f"{path}: there is no converter {unknown[0]!r}; there are {', '.join(_KINDS)}")
     try:
         Map([Rule(path or "/")])
     except (LookupError, ValueError, TypeError) as error:
@@ -213,7 +261,7 @@ def _checked_path(path: object) -> tuple[str, Mapping[str, str]]:
 
 
 def _checked_methods(path: str, methods: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(methods, str):
+    if isinstance(methods, str) or not isinstance(methods, Iterable):
         raise DeclarationError(f"{path}: methods is {methods!r}; it is a list such as ['GET', 'POST']")
     checked = tuple(dict.fromkeys(str(method).upper() for method in methods))
     for method in checked:
@@ -222,6 +270,12 @@ def _checked_methods(path: str, methods: Iterable[str]) -> tuple[str, ...]:
     if not checked:
         raise DeclarationError(f"{path}: methods is empty; it is a list such as ['GET', 'POST']")
     return checked
+
+
+def _takes_anything(function: Callable[..., Any]) -> bool:
+    """Tell whether ``function`` takes its arguments as ``*args``, as what a decorator makes often does."""
+    kinds = [each.kind for each in inspect.signature(function).parameters.values()]
+    return inspect.Parameter.VAR_POSITIONAL in kinds and inspect.Parameter.POSITIONAL_OR_KEYWORD not in kinds
 
 
 def _taken(function: Callable[..., Any], name: str, variables: Mapping[str, str], payload: Payload) -> tuple[str, ...]:

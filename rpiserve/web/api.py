@@ -19,6 +19,7 @@ from rpiserve.web.channel import JSON, LimitedRequest
 from rpiserve.web.commands import CommandRoutes
 from rpiserve.web.dashboard import Dashboard
 from rpiserve.web.events import EventRoutes
+from rpiserve.web.login import LoginRoutes
 from rpiserve.web.problems import Problem, answer_failure, answer_other_method
 from rpiserve.web.site import decode_segment
 from rpiserve.web.static import Pages
@@ -39,6 +40,7 @@ class Api:
         events: what `/events` does.
         messaging: who tells of the services.
         dashboard: what `/` serves, if anything.
+        login: what `/login` and `/logout` do.
         pages: what `/www` serves, if anything.
     """
 
@@ -48,6 +50,7 @@ class Api:
 
     def __init__(
         self,
+        *,
         tree: DataTree,
         handlers: HandlerReports,
         parts: list[Readiness],
@@ -57,6 +60,7 @@ class Api:
         events: EventRoutes,
         messaging: Messaging,
         dashboard: Dashboard | None,
+        login: LoginRoutes,
         pages: Pages | None,
     ) -> None:
         self._tree = tree
@@ -68,6 +72,7 @@ class Api:
         self._events = events
         self._messaging = messaging
         self._dashboard = dashboard
+        self._login = login
         self._pages = pages
 
     def resource(self) -> IResource:
@@ -162,6 +167,21 @@ class Api:
         if self._dashboard is None:
             raise Problem(404, "there is no dashboard, because of --no-dashboard; /data has the values")
         return self._dashboard
+
+    @app.route("/login", methods=READ)
+    def login_page(self, request: LimitedRequest) -> Deferred[None]:
+        """Serve the form to log in with."""
+        return self._login.page(request)
+
+    @app.route("/login", methods=["POST"])
+    def log_in(self, request: LimitedRequest) -> Deferred[None]:
+        """Begin a session."""
+        return self._login.log_in(request)
+
+    @app.route("/logout", methods=["POST"])
+    def log_out(self, request: LimitedRequest) -> Deferred[None]:
+        """End a session."""
+        return self._login.log_out(request)
 
     @app.route("/www", methods=READ, branch=True)
     def www(self, request: LimitedRequest) -> IResource | Deferred[None]:

@@ -10,7 +10,7 @@ Twisted's `HTTPChannel` parses; this adds what it leaves open:
   moment, since closing at once would make its system discard the answer (RFC 9112, section 9.6).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -76,6 +76,15 @@ class LimitedRequest(server.Request):
     args: dict[bytes, list[bytes]]
     postpath: list[bytes]
 
+    # Of the client, even if it has come by a proxy that is trusted.
+    client_host: str | None = None
+    secure = False
+    proxied = False
+
+    is_authenticated = False
+    still_allowed: Callable[[], bool] | None = None
+    """Tells whether it would be let in now. An answer that goes on for long ends when it would not."""
+
     def gotLength(self, length: int | None) -> None:
         """Take the body into memory, whatever its length: the channel has seen to it that it is not too large."""
         self.content = BytesIO()
@@ -95,6 +104,8 @@ class LimitedRequest(server.Request):
         self.setHeader(b"X-Content-Type-Options", b"nosniff")
         # Or another site's page could show one of ours in a frame, and guide a click onto its buttons.
         self.setHeader(b"Content-Security-Policy", b"frame-ancestors 'self'")
+        self.client_host, self.secure = getattr(self.client, "host", None), self.isSecure()
+        self.site.proxies.translate(self, self.client)
         cors = self.site.cors
         if cors is not None:
             self.set_headers(cors.headers(_text_of(self, b"Origin")))
@@ -104,6 +115,16 @@ class LimitedRequest(server.Request):
                 self.render(self.site.resource)
         except Exception:  # noqa: BLE001 - whatever it is becomes an answer
             self.processingFailed(Failure())
+
+    def session_name(self) -> str:
+        """Return the name of the cookie of a session: a browser sends those of all ports of a host to each of them."""
+        port = getattr(self.getHost(), "port", None)
+        return "rpiserve" if port is None else f"rpiserve-{port}"
+
+    def session_cookie(self) -> str | None:
+        """Return the cookie of the client's session, if it has one."""
+        value = self.getCookie(self.session_name().encode())
+        return None if value is None else value.decode("latin-1")
 
     def _answer_preflight(self, cors: CorsPolicy) -> bool:
         """Answer the request if a browser asks by it what a page of another origin may do; tell whether it does."""

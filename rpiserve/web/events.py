@@ -6,7 +6,8 @@ always arrives, however often the connection is lost, and there is no log of eve
 come as ``sensor``, and what is sent on channels of the bus as ``broadcast``.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import attrs
@@ -26,13 +27,16 @@ from rpiserve.web.body import query_of
 from rpiserve.web.channel import LimitedRequest
 from rpiserve.web.problems import Problem
 from rpiserve.web.provenance import Provenance
-from rpiserve.web.sse import EventStream, Streams
+from rpiserve.web.sse import EventStream, Streams, event_bytes
 
 log = Logger()
 
 TICK_SECONDS: Final = 0.1
 SENSOR_TICKS: Final = 10
 """The states of the handlers are looked at with every tenth tick."""
+
+JITTER_SECONDS: Final = 1.0
+"""By how much a handler's next run may move in its report without being news: it is told by two clocks."""
 
 MOST_NAMED: Final = 16
 """How many paths, and how many channels and patterns, one stream may name."""
@@ -117,7 +121,7 @@ class EventRoutes:
         self._streams = streams
         self._followers: dict[EventStream, Wish] = {}
         self._snapshots: dict[Wish, bytes] = {}
-        self._reports: dict[str, bytes] = {}
+        self._reports: dict[str, dict[str, Any]] = {}
         self._ticks = 0
         self._ticker = LoopingCall(self._tick)
         self._ticker.clock = clock
@@ -127,6 +131,7 @@ class EventRoutes:
         # It changes nothing, but a foreign page that cannot read the streams could still use them all up.
         self._provenance.check(request)
         wish = Wish.of(query_of(request))
+        self._look(wish)
         stream = self._streams.open(request, endless=True)
         deaf = self._messaging.hear(wish.channels, self._receiver(stream)) if wish.channels else None
 
@@ -151,13 +156,15 @@ class EventRoutes:
 
         return receive
 
-    def _follow(self, stream: EventStream, wish: Wish, last: bytes | None) -> None:
-        if self._followers:
-            self._tell_changes()  # so that all are at the same revision
-        else:
+    def _look(self, wish: Wish) -> None:
+        """Look at what ``wish`` is for, if nobody has followed it: who comes later begins with the last look."""
+        if not self._followers:
             self._feed.advance()
             self._snapshots.clear()
-            self._reports = self._encoded_reports()
+        if SENSOR in wish.types and not any(SENSOR in other.types for other in self._followers.values()):
+            self._reports = {report["name"]: report for report in self._handlers.report()}
+
+    def _follow(self, stream: EventStream, wish: Wish, last: bytes | None) -> None:
         self._followers[stream] = wish
         if not self._ticker.running:
             self._ticker.start(TICK_SECONDS, now=False)
@@ -165,12 +172,12 @@ class EventRoutes:
             # Ages are not told anew when they alone change, so who wants them begins anew.
             missed = None if last is None or wish.meta else self._feed.since(last.decode("latin-1"))
             if missed is None:
-                stream.send("snapshot", self._snapshot(wish), self._feed.revision)
+                stream.write(self._snapshot(wish))
             else:
                 stream.send(CHANGE, self._encoded(missed, wish) or _NOTHING, self._feed.revision)
         if SENSOR in wish.types:
             for report in self._reports.values():
-                stream.send(SENSOR, report)
+                stream.send(SENSOR, codec.encode(report))
 
     def _leave(self, stream: EventStream) -> None:
         self._followers.pop(stream, None)
@@ -191,35 +198,42 @@ class EventRoutes:
         if changes is None:
             return
         self._snapshots.clear()
-        encoded: dict[Wish, bytes | None] = {}  # many want the same
+        events: dict[Wish, bytes] = {}  # many want the same
         for stream, wish in list(self._followers.items()):
             if CHANGE in wish.types:
-                if wish not in encoded:
-                    encoded[wish] = self._encoded(changes, wish)
-                if (data := encoded[wish]) is not None:
-                    stream.send(CHANGE, data, self._feed.revision)
+                if wish not in events:
+                    data = self._encoded(changes, wish)
+                    events[wish] = b"" if data is None else event_bytes(CHANGE, data, self._feed.revision)
+                if event := events[wish]:
+                    stream.write(event)
 
     def _tell_reports(self) -> None:
         if not any(SENSOR in wish.types for wish in self._followers.values()):
             return
-        reports = self._encoded_reports()
-        news = [report for name, report in reports.items() if report != self._reports.get(name)]
-        self._reports = reports
+        news = [report for report in self._handlers.report() if _is_news(report, self._reports.get(report["name"]))]
+        self._reports.update({report["name"]: report for report in news})
+        events = [event_bytes(SENSOR, codec.encode(report)) for report in news]
         for stream, wish in list(self._followers.items()):
             if SENSOR in wish.types:
-                for report in news:
-                    stream.send(SENSOR, report)
-
-    def _encoded_reports(self) -> dict[str, bytes]:
-        return {report["name"]: codec.encode(report) for report in self._handlers.report()}
+                for event in events:
+                    stream.write(event)
 
     def _snapshot(self, wish: Wish) -> bytes:
         snapshot = self._snapshots.get(wish)
         if snapshot is None:
-            snapshot = codec.encode(self._leaves(leaves(self._feed.root), wish))
+            data = codec.encode(self._leaves(self._parts(wish), wish))
+            snapshot = event_bytes("snapshot", data, self._feed.revision)
             if not wish.meta:  # or its ages would be wrong next time
                 self._snapshots[wish] = snapshot
         return snapshot
+
+    def _parts(self, wish: Wish) -> Iterator[tuple[Path, Part]]:
+        for path in wish.paths:
+            try:
+                part = self._tree.find(path, self._feed.root)
+            except KeyError:
+                continue
+            yield from leaves(part, path)
 
     def _encoded(self, changes: Changes, wish: Wish) -> bytes | None:
         """Return the event of ``changes``; None if there is nothing in them that ``wish`` is for."""
@@ -235,6 +249,15 @@ class EventRoutes:
 
 
 _NOTHING = codec.encode({"changed": {}, "removed": []})
+
+
+def _is_news(report: dict[str, Any], before: dict[str, Any] | None) -> bool:
+    if before is None or {**report, "next_run": None} != {**before, "next_run": None}:
+        return True
+    then, now = before["next_run"], report["next_run"]
+    if then is None or now is None:
+        return then is not now
+    return abs((datetime.fromisoformat(now) - datetime.fromisoformat(then)).total_seconds()) > JITTER_SECONDS
 
 
 def _shown(part: Part, meta: bool, now: float) -> Any:

@@ -3,6 +3,7 @@
 What a request carries is taken apart when a handler asks for it, in the handler's own thread.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from http import HTTPStatus
@@ -27,6 +28,8 @@ MULTIPART: Final = "multipart/form-data"
 
 MOST_FIELDS: Final = 1000
 """How many fields a form may have."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 
 _OURS: Final = frozenset({"connection", "content-length", "content-type", "date", "server", "transfer-encoding"})
 """The headers of an answer that handlers cannot set."""
@@ -141,7 +144,9 @@ class HttpRequest:
             raise HttpError(400, f"the form has more than {MOST_FIELDS} fields") from None
         except ValueError as error:
             raise HttpError(400, f"the form is broken: {error}") from None
-        return singled(fields.lists()), {name: _uploaded(file) for name, file in files.items()}
+        if None in fields or None in files:  # whatever Werkzeug's annotations say
+            raise HttpError(400, "the form is broken: a field of it has no name")
+        return singled(fields.lists()), {name: _uploaded(several[-1]) for name, several in files.lists()}
 
 
 def parse_json(body: bytes) -> Any:
@@ -224,7 +229,8 @@ class HttpResponse:
         """Answer with ``data``. It is sent when the handler returns.
 
         Args:
-            data: what is sent: any value as JSON; bytes, or text with a ``content_type``, as they are.
+            data: what is sent: any value as JSON; bytes, or text with a ``content_type``, as they are. Text is sent in
+                UTF-8.
             status: the HTTP status code, from 200 to 599.
             content_type: what the data are; JSON by default, and for bytes ``application/octet-stream``.
             headers: further headers of the answer.
@@ -246,6 +252,8 @@ class HttpResponse:
             DataError: the status cannot be sent.
             AlreadyAnswered: there is an answer already.
         """
+        if not _is_status(status, 400):
+            raise DataError(f"the status of an error is {status!r:.80}; it is a number from 400 to 599")
         phrase = phrase_of(status)
         problem = {"type": "about:blank", "title": phrase, "status": status, "detail": codec.printable(str(err))}
         return self._set(answer_of(problem, status, PROBLEM_JSON))
@@ -265,43 +273,53 @@ def answer_of(
     Raises:
         DataError: they cannot be sent.
     """
-    if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 599:
+    if not _is_status(status, 200):
         raise DataError(f"the status of an answer is {status!r:.80}; it is a number from 200 to 599")
-    own = _checked_headers({**(headers or {}), "Content-Type": content_type or ""})
-    kind = own.pop("Content-Type")
+    kind, own = _checked_kind(content_type), _checked_headers(headers or {})
     if isinstance(data, bytes | bytearray | memoryview):
         return Answer(status, kind or "application/octet-stream", bytes(data), own)
-    if isinstance(data, str) and kind and not _is_json(kind):
-        text = kind if "charset" in kind.lower() or not kind.startswith("text/") else f"{kind}; charset=utf-8"
-        return Answer(status, text, _utf8(data), own)
+    if isinstance(data, str) and kind:
+        return Answer(status, _text_kind(kind), _utf8(data), own)
     return Answer(status, kind or JSON, codec.encode(codec.to_wire(data, "the answer")), own)
 
 
 def answer_from(outcome: Any) -> Answer:
-    """Return the answer that a handler has returned: one of `HttpResponse`'s, a pair of data and status, or data.
+    """Return the answer that a handler has returned: one of `HttpResponse`'s, or data; or a pair of that and a status.
 
     Raises:
         DataError: it cannot be sent.
     """
-    if isinstance(outcome, Answer):
-        return outcome
-    if isinstance(outcome, tuple) and len(outcome) == 2:
+    if isinstance(outcome, tuple) and len(outcome) == 2 and _is_status(outcome[1], 100):
         data, status = outcome
-        if isinstance(status, int) and not isinstance(status, bool) and 100 <= status <= 599:
-            return answer_of(data, status) if not isinstance(data, Answer) else attrs.evolve(data, status=status)
-    return answer_of(outcome)
+        if isinstance(data, Answer) and _is_status(status, 200):
+            return attrs.evolve(data, status=status)
+        return answer_of(data, status)
+    return outcome if isinstance(outcome, Answer) else answer_of(outcome)
 
 
-def _utf8(text: str) -> bytes:
+def _is_status(status: object, least: int) -> bool:
+    return isinstance(status, int) and not isinstance(status, bool) and least <= status <= 599
+
+
+def _utf8(text: str, what: str = "the answer") -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise DataError("the answer holds a lone surrogate, which UTF-8 cannot express") from None
+        raise DataError(f"{what} holds a lone surrogate, which UTF-8 cannot express") from None
 
 
-def _is_json(content_type: str) -> bool:
-    kind = parse_options_header(content_type)[0]
-    return kind == JSON or kind.endswith("+json")
+def _text_kind(kind: str) -> str:
+    """Return the content type ``kind`` of a text, which says by itself that it is in UTF-8 if it is one of ``text/``.
+
+    Raises:
+        DataError: it says that the text is in something else.
+    """
+    charset = parse_options_header(kind)[1].get("charset")
+    if charset is None:
+        return f"{kind}; charset=utf-8" if kind.lower().startswith("text/") else kind
+    if charset.lower() not in ("utf-8", "utf8"):
+        raise DataError(f"the content type is {kind!r:.80}, and text is sent in UTF-8; encode it, and send bytes")
+    return kind
 
 
 def phrase_of(status: int) -> str:
@@ -312,12 +330,30 @@ def phrase_of(status: int) -> str:
         return "Error" if status >= 400 else "Success"
 
 
+def _checked_kind(content_type: str | None) -> str:
+    if not content_type:
+        return ""
+    _check_header("Content-Type", content_type)
+    if not content_type.isascii():
+        raise DataError(f"the content type is {content_type!r:.80}; it is one such as 'text/html'")
+    return content_type
+
+
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     for name, value in headers.items():
-        if not (isinstance(name, str) and isinstance(value, str) and name.isascii()):
-            raise DataError(f"the header {name!r:.80} is {value!r:.80}; both are texts")
-        if any(ord(character) < 32 or ord(character) == 127 for character in name + value):
-            raise DataError(f"the header {name!r:.80} holds a line break or another control character")
-        if name.lower() in _OURS and name != "Content-Type":
+        _check_header(name, value)
+        if name.lower() == "content-type":
+            raise DataError("the content type is no header to set: say content_type=…")
+        if name.lower() in _OURS:
             raise DataError(f"the header {name!r} is not a handler's to set")
     return dict(headers)
+
+
+def _check_header(name: object, value: object) -> None:
+    if not (isinstance(name, str) and isinstance(value, str)):
+        raise DataError(f"the header {name!r:.80} is {value!r:.80}; both are texts")
+    if not _TOKEN.fullmatch(name):
+        raise DataError(f"{name!r:.80} is no name for a header; it has letters, digits and '-'")
+    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise DataError(f"the header {name!r:.80} holds a line break or another control character")
+    _utf8(value, f"the header {name!r:.80}")

@@ -7,6 +7,7 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from rpiserve import codec, wire
+from rpiserve.codec import printable
 from rpiserve.errors import (
     BusUnavailable,
     CallTimeout,
@@ -84,7 +85,7 @@ def problem_from(failure: Failure) -> Problem:
         case Problem():
             return error
         case HttpError():
-            return Problem(error.status, str(error))
+            return Problem(error.status, printable(str(error)))  # it is a handler's, and may quote anything
         case BadArguments():
             return Problem(422, str(error), errors=error.errors)
         case UnknownCommand():

@@ -15,6 +15,7 @@ from twisted.internet.address import UNIXAddress
 from rpiserve.cors import CorsPolicy
 from rpiserve.web.channel import LimitedRequest
 from rpiserve.web.problems import Problem
+from rpiserve.web.proxy import is_forwarded
 from rpiserve.web.security import is_loopback
 
 TRUSTED_SITES = ("same-origin", "none")
@@ -22,10 +23,6 @@ TRUSTED_SITES = ("same-origin", "none")
 
 # Of the W3C's Secure Contexts, section 3.1. That it is an address if it looks like one has been checked before.
 _LOOPBACK_HOST = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]*)?", re.IGNORECASE)
-
-
-FORWARDED = (b"Forwarded", b"X-Forwarded-For", b"X-Forwarded-Host", b"X-Real-IP", b"Via")
-"""What a reverse proxy puts into a request. It comes to us by loopback, but it came to the proxy from anywhere."""
 
 
 class Provenance:
@@ -67,14 +64,15 @@ class Provenance:
             Problem: 403, it comes from a page of another origin, or may well do so.
         """
         self.check(request, "POST")
-        if self._get_commands or _is_by_loopback(request):
+        # A page cannot add a token to an image, and no browser sends the cookie of a session for another site's page.
+        if self._get_commands or request.is_authenticated or _is_by_loopback(request):
             return
         if self._open or _site(request) is None:
             raise Problem(403, "use POST; beyond this machine GET runs commands only with --get-commands")
 
 
 def _is_by_loopback(request: LimitedRequest) -> bool:
-    if any(request.requestHeaders.hasHeader(name) for name in FORWARDED):
+    if request.proxied or is_forwarded(request.requestHeaders):
         return False
     if isinstance(request.host, UNIXAddress):  # where no browser goes
         return True

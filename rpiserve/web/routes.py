@@ -10,13 +10,15 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource, Resource
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import MethodNotAllowed
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from rpiserve.context import Scope
-from rpiserve.declare.routes import BUILT_IN, Route
+from rpiserve.declare.routes import BUILT_IN, CONVERTERS, Route
 from rpiserve.errors import Cancelled, DataError, HandlerTimeout, HttpError, ResourceHeld
 from rpiserve.invoke import Incidents, Invoker
 from rpiserve.signature import BadArguments
+from rpiserve.tokens import CONTROL, READ
+from rpiserve.web.access import Access, needed
 from rpiserve.web.channel import LimitedRequest
 from rpiserve.web.exchange import Answer, HttpRequest, HttpResponse, answer_from
 from rpiserve.web.problems import Problem, answer_failure, answer_other_method
@@ -26,7 +28,7 @@ from rpiserve.web.site import decode_segment
 MOST_CALLS = 128
 """How many requests may be under way at the same time, those that wait for a thread among them."""
 
-READ = (b"GET", b"HEAD")
+READING = (b"GET", b"HEAD")
 
 _UNMATCHABLE = re.compile(r"[%/\x00-\x1f\x7f]")
 """What stays encoded in a segment of a path while a route is looked for."""
@@ -38,12 +40,14 @@ class Front(Resource):
     Args:
         built_in: answers what begins with a name in `BUILT_IN`.
         own: answers the rest.
+        access: who lets requests in.
     """
 
     isLeaf = True
 
-    def __init__(self, built_in: IResource, own: IResource) -> None:
+    def __init__(self, built_in: IResource, own: IResource, access: Access) -> None:
         super().__init__()
+        self._access = access
         self._built_in = built_in
         self._own = own
 
@@ -55,6 +59,7 @@ class Front(Resource):
         """
         segments = [decode_segment(segment) for segment in request.postpath]
         if segments[0] in BUILT_IN:
+            self._access.require(request, needed(segments[0], request.method.decode("latin-1")))
             return self._built_in.render(request)
         if any({".", ".."} & set(segment.split("/")) for segment in segments):
             raise Problem(404, "a path has no segments of dots here")
@@ -71,23 +76,29 @@ class AppRoutes:
         invoker: what runs them.
         max_workers: how many may hang in threads before no more are begun.
         provenance: who may send what.
+        access: who lets requests in.
     """
 
-    def __init__(self, routes: list[Route], invoker: Invoker, max_workers: int, provenance: Provenance) -> None:
+    def __init__(
+        self, routes: list[Route], invoker: Invoker, max_workers: int, provenance: Provenance, access: Access
+    ) -> None:
+        self._access = access
         self._invoker = invoker
         self._max_workers = max_workers
         self._provenance = provenance
         self._incidents = Incidents(invoker.clock)
         self._klein = Klein()
         self._klein.url_map.merge_slashes = False
+        self._klein.url_map.converters = dict(CONVERTERS)
         for number, route in enumerate(routes):
             self._add(str(number), route)
-        self._klein.handle_errors(MethodNotAllowed)(answer_other_method)
+        self._klein.handle_errors(HTTPException)(self._answer_unmatched)
         self._klein.handle_errors(Exception)(answer_failure)
 
     def _add(self, endpoint: str, route: Route) -> None:
-        @self._klein.route(route.path, methods=list(route.methods), endpoint=endpoint)
-        def answer(request: LimitedRequest, **variables: Any) -> Deferred[None]:
+        @self._klein.route(route.rule, methods=list(route.methods), endpoint=endpoint)
+        def answer(request: LimitedRequest, **values: Any) -> Deferred[None]:
+            variables = {name: values[f"v{number}"] for number, name in enumerate(route.variables)}
             return self._answer(route, request, variables)
 
     def resource(self) -> IResource:
@@ -95,8 +106,20 @@ class AppRoutes:
         resource: IResource = self._klein.resource()
         return resource
 
+    def _answer_unmatched(self, request: Any, failure: Failure) -> Any:
+        """Tell that there is no such route, or no such method; but not to those who may not even read."""
+        if request.method != b"OPTIONS":
+            self._access.require(request, READ)
+        return (
+            answer_other_method(request, failure)
+            if failure.check(MethodNotAllowed)
+            else answer_failure(request, failure)
+        )
+
     def _answer(self, route: Route, request: LimitedRequest, variables: dict[str, Any]) -> Deferred[None]:
-        if request.method not in READ:
+        reads = request.method in READING
+        self._access.require(request, route.role or (READ if reads else CONTROL))
+        if not reads:
             self._provenance.check(request)
         view = _view(request, {name: _decoded(value) for name, value in variables.items()})
         if len(self._invoker.active) >= MOST_CALLS:
@@ -141,7 +164,7 @@ def _called(route: Route, view: HttpRequest) -> Any:
 
 def _finished(response: HttpResponse, outcome: Any) -> Answer:
     """Return the answer: what the handler has given through ``response``, or else returned. This runs where it ran."""
-    if response.answer is not None:
+    if response.answer is not None and not _has_answer(outcome):
         return response.answer
     try:
         return answer_from(outcome)
@@ -149,14 +172,22 @@ def _finished(response: HttpResponse, outcome: Any) -> Answer:
         raise _Unsendable(str(error)) from error
 
 
+def _has_answer(outcome: Any) -> bool:
+    """Tell whether ``outcome`` is an answer with, perhaps, a status of its own: ``return response.send(…), 201``."""
+    return isinstance(outcome, Answer) or (isinstance(outcome, tuple) and any(isinstance(x, Answer) for x in outcome))
+
+
 def _view(request: LimitedRequest, variables: dict[str, Any]) -> HttpRequest:
     headers = Headers()
     for name, values in request.requestHeaders.getAllRawHeaders():
         for value in values:
             headers.add(name.decode("latin-1"), value.decode("latin-1"))
-    path, _, query = request.uri.partition(b"?")
-    segments = [decode_segment(segment) for segment in path.split(b"/")]
-    return HttpRequest(request.method.decode(), "/".join(segments), query, headers, request.content.read(), variables)
+    query = request.uri.partition(b"?")[2]
+    path = request.path
+    if not path.startswith(b"/"):  # it is behind a scheme and an authority
+        path = b"/" + path.split(b"/", 3)[-1]
+    decoded = "/".join(map(decode_segment, path.split(b"/")))
+    return HttpRequest(request.method.decode(), decoded, query, headers, request.content.read(), variables)
 
 
 def _decoded(value: Any) -> Any:
@@ -166,5 +197,7 @@ def _decoded(value: Any) -> Any:
 
 def _send(answer: Answer, request: LimitedRequest) -> Deferred[None]:
     headers = {"Cache-Control": "no-store", **answer.headers}
-    sent = {name.encode(): value.encode() for name, value in headers.items()}
+    sent = {name.lower().encode(): value.encode() for name, value in headers.items()}
+    if b"vary" in sent:  # what the policy for other origins says has to stay
+        sent[b"vary"] = b", ".join([*request.responseHeaders.getRawHeaders(b"Vary", []), sent[b"vary"]])
     return request.answer(answer.status, answer.content_type.encode(), answer.body, sent)

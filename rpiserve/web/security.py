@@ -27,6 +27,19 @@ def is_loopback_ip(host: str) -> bool:
     return ip is not None and ip.is_loopback
 
 
+def network_of(host: str) -> str:
+    """Return what stands for whoever has the address ``host``: itself, or the /64 that an IPv6 address is in.
+
+    Each customer of a provider has at least a /64, and may use as many addresses of it as there are.
+    """
+    ip = _ip(host.partition("%")[0])
+    if not isinstance(ip, ipaddress.IPv6Address):
+        return host
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.IPv6Network((ip, 64), strict=False))
+
+
 class HostAllowlist:
     """The values of ``Host`` that we answer to.
 

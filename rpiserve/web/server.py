@@ -3,7 +3,7 @@
 import errno
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
+from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IReactorCore, IStreamServerEndpoint
 from twisted.logger import Logger
@@ -12,13 +12,16 @@ from twisted.python.failure import Failure
 from rpiserve.errors import StartError
 from rpiserve.web.security import is_loopback
 from rpiserve.web.site import LimitedSite
+from rpiserve.web.tls import RenewedCertificate
 
 log = Logger()
 
 BACKLOG = 128
 
 
-def endpoint_for(reactor: IReactorCore, port: int | str, host: str) -> IStreamServerEndpoint:
+def endpoint_for(
+    reactor: IReactorCore, port: int | str, host: str, tls: RenewedCertificate | None = None
+) -> IStreamServerEndpoint:
     """Return where to listen.
 
     Args:
@@ -26,10 +29,13 @@ def endpoint_for(reactor: IReactorCore, port: int | str, host: str) -> IStreamSe
         port: a TCP port, or a description as `twisted.internet.endpoints.serverFromString` has it. A unix socket gets
             the mode 0600 unless the description has another.
         host: the address to bind the TCP port to.
+        tls: the certificate to serve the TCP port with.
 
     Raises:
         StartError: the description is wrong.
     """
+    if isinstance(port, int) and tls is not None:
+        return SSL4ServerEndpoint(reactor, port, tls, backlog=BACKLOG, interface=host)
     if isinstance(port, int):
         kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
         return kind(reactor, port, backlog=BACKLOG, interface=host)
@@ -50,13 +56,17 @@ class WebServer:
         endpoint: where to listen.
         name: what the endpoint is called in errors.
         open: listen beyond this machine, too.
+        scheme: ``http`` or ``https``, for the log.
     """
 
-    def __init__(self, site: LimitedSite, endpoint: IStreamServerEndpoint, name: str, open: bool) -> None:
+    def __init__(
+        self, site: LimitedSite, endpoint: IStreamServerEndpoint, name: str, open: bool, scheme: str = "http"
+    ) -> None:
         self._site = site
         self._endpoint = endpoint
         self._name = name
         self._open = open
+        self._scheme = scheme
         self._port: IListeningPort | None = None
 
     def listen(self) -> None:
@@ -76,23 +86,23 @@ class WebServer:
             port.stopListening()
             raise StartError(
                 f"{describe(address)} can be reached from other machines, and whoever reaches it could read all: "
-                "use --host 127.0.0.1, or --open if you mean it"
+                "use --host 127.0.0.1, or --token-file (rpiserve token add NAME makes one), or --open if you mean it"
             )
         self._port = port
-        log.info("serving on {address}", address=describe(address))
+        log.info("serving on {address}", address=describe(address, self._scheme))
 
     def stop_listening(self) -> Deferred[object]:
         """Take no more connections."""
         return succeed(None) if self._port is None else maybeDeferred(self._port.stopListening)
 
 
-def describe(address: IAddress) -> str:
+def describe(address: IAddress, scheme: str = "http") -> str:
     """Return a listening ``address`` as a person writes it."""
     host, port = getattr(address, "host", None), getattr(address, "port", None)
     if host is None:
         name = getattr(address, "name", address)
         return f"unix:{name.decode() if isinstance(name, bytes) else name}"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _reason(error: BaseException | None) -> str:

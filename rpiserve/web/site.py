@@ -11,7 +11,8 @@ from twisted.web.resource import IResource
 from rpiserve.cors import CorsPolicy
 from rpiserve.web.channel import LimitedChannel, LimitedRequest, Limits
 from rpiserve.web.problems import Problem
-from rpiserve.web.security import HostAllowlist, is_loopback_ip
+from rpiserve.web.proxy import NO_PROXIES, TrustedProxies
+from rpiserve.web.security import HostAllowlist, is_loopback_ip, network_of
 
 
 class Gate:
@@ -90,6 +91,7 @@ class LimitedSite(server.Site):
         limits: what a client may ask of us.
         reactor: the reactor's clock.
         cors: which pages of other origins may see answers, if any may.
+        proxies: the proxies that are trusted to say who a client is.
     """
 
     def __init__(
@@ -99,10 +101,12 @@ class LimitedSite(server.Site):
         limits: Limits,
         reactor: IReactorTime,
         cors: CorsPolicy | None = None,
+        proxies: TrustedProxies = NO_PROXIES,
     ) -> None:
         super().__init__(resource, requestFactory=LimitedRequest, reactor=reactor, parsePOSTFormSubmission=False)
         self.gate = gate
         self.cors = cors
+        self.proxies = proxies
         self.refused = 0
         self._limits = limits
         self._channels: dict[LimitedChannel, str | None] = {}
@@ -177,4 +181,4 @@ class LimitedSite(server.Site):
 def _counted_host(addr: IAddress | None) -> str | None:
     """Return the address that a connection counts for, if it does."""
     host = getattr(addr, "host", None)
-    return None if host is None or is_loopback_ip(host) else str(host)
+    return None if host is None or is_loopback_ip(host) else network_of(host)

@@ -4,13 +4,14 @@ A stream ends when its source does, when the client leaves, when the client read
 nothing happens a comment is sent now and then, so that both sides learn when the connection has gone.
 """
 
+from collections import deque
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from zope.interface import implementer
 
-from rpiserve.web.channel import LimitedRequest
+from rpiserve.web.channel import CHUNK, LimitedRequest
 from rpiserve.web.problems import Problem
 
 MOST_STREAMS = 100
@@ -22,9 +23,21 @@ RETRY_MILLISECONDS = 1000
 """How long a browser waits before it connects again."""
 
 MOST_UNREAD = 1 << 20
-"""In bytes. A client that lets more pile up is dropped."""
+"""In bytes. A client that lets more pile up behind the event that is being sent, however large that is, is dropped."""
 
 CONTENT_TYPE = b"text/event-stream"
+
+
+def event_bytes(event: str, data: bytes, id: str | None = None) -> bytes:
+    """Return an event as it is sent.
+
+    Args:
+        event: its type.
+        data: JSON, which has no line break.
+        id: what the client names as ``Last-Event-ID`` if it comes again.
+    """
+    head = b"" if id is None else f"id: {id}\n".encode()
+    return b"%bevent: %b\ndata: %b\n\n" % (head, event.encode(), data)
 
 
 class Streams:
@@ -112,6 +125,8 @@ class EventStream:
         self._forget = forget
         self.ended = False
         self.behind = False
+        self._sending = memoryview(b"")
+        self._waiting: deque[bytes] = deque()
         self._unread = 0
         request.setHeader(b"Content-Type", CONTENT_TYPE)
         request.setHeader(b"Cache-Control", b"no-store")
@@ -119,22 +134,27 @@ class EventStream:
         if request.channel is not None:  # otherwise the client has left already
             request.registerProducer(self, True)
         self._timer: IDelayedCall = clock.callLater(COMMENT_SECONDS, self._comment)
-        self._write(b"retry: %d\n\n" % RETRY_MILLISECONDS if endless else b":\n\n")
+        self.write(b"retry: %d\n\n" % RETRY_MILLISECONDS if endless else b":\n\n")
 
     def send(self, event: str, data: bytes, id: str | None = None) -> None:
-        """Send an event, unless the stream has ended.
+        """Send an event, unless the stream has ended; its arguments are those of `event_bytes`."""
+        self.write(event_bytes(event, data, id))
 
-        Args:
-            event: its type.
-            data: JSON, which has no line break.
-            id: what the client names as ``Last-Event-ID`` if it comes again.
-        """
-        head = b"" if id is None else f"id: {id}\n".encode()
-        self._write(b"%bevent: %b\ndata: %b\n\n" % (head, event.encode(), data))
+    def write(self, data: bytes) -> None:
+        """Send what `event_bytes` has returned, unless the stream has ended. The same bytes may go to many streams."""
+        if self.ended or self._request.channel is None:
+            return
+        self._waiting.append(data)
+        self._unread += len(data)
+        self._send_waiting()
+        if self._unread > MOST_UNREAD:
+            self.drop()  # at once: the connection is lost in a later turn, and more might come until then
 
     def end(self) -> None:
-        """End the stream."""
+        """End the stream, once the client has read what it was sent."""
         if not self.ended:
+            if self.behind and self._request.channel is not None:
+                self._request.write(b"".join((self._sending, *self._waiting)))
             self._over()
             self.done.callback(None)
 
@@ -146,21 +166,25 @@ class EventStream:
 
     def _comment(self) -> None:
         self._timer = self._clock.callLater(COMMENT_SECONDS, self._comment)
-        self._write(b":\n\n")
+        if self._request.still_allowed is not None and not self._request.still_allowed():
+            self.drop()
+        self.write(b":\n\n")
 
-    def _write(self, data: bytes) -> None:
-        if self.ended or self._request.channel is None:
-            return
-        self._request.write(data)
-        if self.behind:
-            self._unread += len(data)
-            if self._unread > MOST_UNREAD:
-                self.drop()  # at once: the connection is lost in a later turn, and more might come until then
+    def _send_waiting(self) -> None:
+        # Piece by piece: so a slow client has the write timeout for each of them, and not for a whole large snapshot.
+        while not self.behind and (self._sending or self._waiting):
+            if not self._sending:
+                self._sending = memoryview(self._waiting.popleft())
+                self._unread -= len(self._sending)
+            piece, self._sending = self._sending[:CHUNK], self._sending[CHUNK:]
+            self._request.write(bytes(piece))
 
     def _over(self) -> None:
         if self.ended:
             return
         self.ended = True
+        self._sending = memoryview(b"")
+        self._waiting.clear()
         self._timer.cancel()
         if self._request.channel is not None:
             self._request.unregisterProducer()
@@ -171,11 +195,12 @@ class EventStream:
 
     def pauseProducing(self) -> None:
         """Note that the client has something left to read."""
-        self.behind = True  # the transport says so again with each write: the count goes on
+        self.behind = True
 
     def resumeProducing(self) -> None:
-        """Note that it has read that."""
-        self.behind, self._unread = False, 0
+        """Go on: it has read that."""
+        self.behind = False
+        self._send_waiting()
 
     def stopProducing(self) -> None:
         """End: the client has left."""

@@ -9,18 +9,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 import pytest_twisted
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import write_certificate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis_server import HOST, PATIENCE, RedisServer, shared_redis_server  # noqa: F401 - the fixture redis_server
@@ -210,25 +205,11 @@ async def test_password_that_is_put_right(parser: type[Connection], news: News, 
 
 def certificate(folder: Path) -> tuple[Path, ssl.PrivateCertificate]:
     """Return a certificate for loopback, signed by itself, as a file in PEM and with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address(HOST)), x509.DNSName("localhost")]), False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = made.public_bytes(serialization.Encoding.PEM)
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "ca.pem").write_bytes(b"a comment\n" + pem)
-    return folder / "ca.pem", ssl.PrivateCertificate.loadPEM(pem + secret)
+    file, key = folder / "ca.pem", folder / "key.pem"
+    write_certificate(file, key)
+    pem = file.read_bytes()
+    file.write_bytes(b"a comment\n" + pem)
+    return file, ssl.PrivateCertificate.loadPEM(pem + key.read_bytes())
 
 
 @pytest.mark.parametrize("host", [HOST, "localhost"])

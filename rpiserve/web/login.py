@@ -1,0 +1,87 @@
+"""Logging in and out with a browser: a form, and the cookie of a session."""
+
+import re
+from html import escape
+from http.cookies import SimpleCookie
+from importlib.resources import files
+from typing import Final
+
+from twisted.internet.defer import Deferred
+
+from rpiserve.web.access import Access
+from rpiserve.web.channel import LimitedRequest
+from rpiserve.web.dashboard import POLICY
+from rpiserve.web.exchange import FORM, parse_fields
+from rpiserve.web.problems import Problem
+from rpiserve.web.provenance import Provenance
+from rpiserve.web.sessions import IDLE_SECONDS
+
+PAGE: Final = files("rpiserve.web").joinpath("dashboard", "login.html").read_text(encoding="utf-8")
+HTML: Final = b"text/html; charset=utf-8"
+
+# A path of ours. "//host" and, to a browser, "/\host" are none.
+_NEXT = re.compile(r"/(?![/\\])[!-\[\]-~]*")
+
+
+class LoginRoutes:
+    """Answers the requests for ``/login`` and ``/logout``.
+
+    Args:
+        access: who lets requests in.
+        provenance: who may send what.
+    """
+
+    def __init__(self, access: Access, provenance: Provenance) -> None:
+        self._access = access
+        self._provenance = provenance
+
+    def page(self, request: LimitedRequest) -> Deferred[None]:
+        """Serve the form."""
+        if not self._access.has_login:
+            raise Problem(404, "there is nothing to log in with: everybody is let in who can reach this")
+        return _answer(request, 200, "", _next(parse_fields(request.uri.partition(b"?")[2])))
+
+    def log_in(self, request: LimitedRequest) -> Deferred[None]:
+        """Begin a session with the token in the form, and send the browser to where it wanted to go."""
+        self._provenance.check(request)
+        if (request.getHeader(b"Content-Type") or b"").split(b";")[0].strip().lower() != FORM.encode():
+            raise Problem(415, f"the body is a form, and Content-Type says so: {FORM}")
+        fields = parse_fields(request.content.read(), "the form")
+        target = _next(fields)
+        try:
+            secret = self._access.log_in(request, fields.get("token", [""])[-1].strip())
+        except Problem as problem:
+            return _answer(request, problem.status, problem.detail, target, problem.headers)
+        _set_cookie(request, secret, int(IDLE_SECONDS))
+        return request.answer(303, HTML, b"", {b"Location": target.encode(), b"Cache-Control": b"no-store"})
+
+    def log_out(self, request: LimitedRequest) -> Deferred[None]:
+        """End the session."""
+        self._provenance.check(request)
+        self._access.sessions.end(request.session_cookie())
+        _set_cookie(request, "", 0)
+        return request.answer(303, HTML, b"", {b"Location": b"/login", b"Cache-Control": b"no-store"})
+
+
+def _answer(
+    request: LimitedRequest, status: int, message: str, target: str, headers: dict[bytes, bytes] | None = None
+) -> Deferred[None]:
+    page = PAGE.replace("{message}", escape(message)).replace("{next}", escape(target))
+    own = {b"Cache-Control": b"no-store", b"Content-Security-Policy": POLICY, b"Referrer-Policy": b"same-origin"}
+    return request.answer(status, HTML, page.encode(), own | (headers or {}))
+
+
+def _next(fields: dict[str, list[str]]) -> str:
+    target = fields.get("next", ["/"])[-1]
+    return target if _NEXT.fullmatch(target) else "/"
+
+
+def _set_cookie(request: LimitedRequest, value: str, seconds: int) -> None:
+    cookie = SimpleCookie()
+    name = request.session_name()
+    cookie[name] = value
+    for key, setting in (("path", "/"), ("max-age", seconds), ("httponly", True), ("samesite", "Strict")):
+        cookie[name][key] = setting
+    if request.secure:
+        cookie[name]["secure"] = True
+    request.cookies.append(cookie[name].OutputString().encode())
