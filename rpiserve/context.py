@@ -142,7 +142,7 @@ class HandlerLogger:
         name = getattr(scope.get(None), "name", "app")
         event = {} if failure is None else {"log_failure": failure}
         shown = printable(formatted(safe_str(text), arguments, fields))
-        Logger(namespace=name).emit(level, "{text}", text=shown, **event)
+        Logger(namespace=name).emit(level, "{text}", text=shown, handler=name, **event)
 
 
 def formatted(text: str, arguments: tuple[Any, ...], fields: dict[str, Any]) -> str:

@@ -126,16 +126,14 @@ class CorsPolicy:
             method: the method that it wants to use.
             wanted: the headers that it wants to send, separated by commas.
         """
-        headers = self.headers(origin)
         vary = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
         if not self.knows(origin):
             return {"Vary": vary}
         methods = (method,) if ANY in self.allowed_methods and _TOKEN.fullmatch(method) else self.allowed_methods
         # Named rather than "*", which browsers take literally where there are credentials, and never for Authorization.
         names = [name.strip() for name in wanted.split(",")] if ANY in self.allowed_headers else self.allowed_headers
-        headers.pop("Access-Control-Expose-Headers", None)
         return {
-            **headers,
+            **self.headers(origin),
             "Vary": vary,
             "Access-Control-Allow-Methods": ", ".join(methods),
             "Access-Control-Allow-Headers": ", ".join(name for name in names if _TOKEN.fullmatch(name)),

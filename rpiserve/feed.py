@@ -6,7 +6,7 @@ A node without anything in it counts as a leaf here, or who follows would not he
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 import attrs
@@ -17,6 +17,9 @@ from rpiserve.paths import Path
 
 MOST_REMOVED: Final = 1000
 """How many removed leaves are remembered."""
+
+MOST_LOOKS: Final = 10_000
+"""How many looks are remembered."""
 
 
 @attrs.frozen
@@ -29,9 +32,9 @@ class Changes:
         removed: the paths of those that are gone.
     """
 
-    changed: Mapping[Path, Part]
-    renewed: Mapping[Path, Part]
-    removed: tuple[Path, ...]
+    changed: dict[Path, Part]
+    renewed: dict[Path, Part]
+    removed: list[Path]
 
 
 class TreeFeed:
@@ -51,6 +54,7 @@ class TreeFeed:
         self._most_removed = most_removed
         self.root = tree.root
         self._complete_since = self.root.revision  # since then all that were removed are remembered
+        self._looks = {self.root.revision: None}
 
     @property
     def revision(self) -> str:
@@ -67,16 +71,35 @@ class TreeFeed:
         self._removed.extend((new.revision, path) for path in changes.removed)
         while len(self._removed) > self._most_removed:
             self._complete_since = self._removed.popleft()[0]
+        self._looks[new.revision] = None
+        if len(self._looks) > MOST_LOOKS:
+            del self._looks[next(iter(self._looks))]
         return changes
 
-    def since(self, revision: str) -> Changes | None:
-        """Return what has changed between ``revision`` and the last look; None if that is not known any more."""
+    def leaves(self, places: Iterable[Path], newer_than: int = -1) -> dict[Path, Part]:
+        """Return the leaves at or below ``places``, as they were at the last look, if they are newer than that."""
+        found: dict[Path, Part] = {}
+        for place in places:
+            try:
+                part = self._tree.find(place, self.root)
+            except KeyError:
+                continue
+            if part.revision > newer_than:
+                found.update(leaves(part, place, newer_than))
+        return found
+
+    def since(self, revision: str, places: Collection[Path] = ((),)) -> Changes | None:
+        """Return what has changed at or below ``places`` between ``revision`` and the last look.
+
+        None if that is not known any more, or ``revision`` is not that of a look: what came and went between two looks
+        is not known, and who has seen it would keep it.
+        """
         number = self._tree.revision_number(revision)
-        if number is None or not self._complete_since <= number <= self.root.revision:
+        if number not in self._looks or number < self._complete_since:
             return None
-        changed = dict(leaves(self.root, newer_than=number))
         gone = dict.fromkeys(path for removed, path in self._removed if removed > number)
-        return Changes(changed, {}, tuple(path for path in gone if not self._has_leaf(path)))
+        removed = [path for path in gone if _is_below(path, places) and not self._has_leaf(path)]
+        return Changes(self.leaves(places, number), {}, removed)
 
     def _has_leaf(self, path: Path) -> bool:
         try:
@@ -87,27 +110,55 @@ class TreeFeed:
 
 def difference(old: Node, new: Node) -> Changes:
     """Return what has changed from ``old`` to ``new``."""
-    changed: dict[Path, Part] = {}
-    renewed: dict[Path, Part] = {}
-    removed: list[Path] = []
+    changes = Changes({}, {}, [])
 
     def compare(old: Part | None, new: Part | None, path: Path) -> None:
         was_leaf, is_leaf = _is_leaf(old, path), _is_leaf(new, path)
         if new is not None and is_leaf:
             same = was_leaf and old is not None and old.revision == new.revision
-            (renewed if same else changed)[path] = new
+            (changes.renewed if same else changes.changed)[path] = new
         elif was_leaf:
-            removed.append(path)
+            changes.removed.append(path)
         before, after = _children(old), _children(new)
-        for key, child in after.items():
-            if before.get(key) is not child:  # asked here for the sake of nodes with thousands of children
-                compare(before.get(key), child, (*path, key))
-        for key, child in before.items():
-            if key not in after:
-                compare(child, None, (*path, key))
+        # Told apart here, and not by a call for each, for the sake of nodes with thousands of children.
+        for key in [key for key, child in after.items() if before.get(key) is not child]:
+            compare(before.get(key), after[key], (*path, key))
+        for key in [key for key in before if key not in after]:
+            compare(before[key], None, (*path, key))
 
     compare(old, new, ())
-    return Changes(changed, renewed, tuple(removed))
+    return changes
+
+
+def split(changes: Changes, places: Iterable[Path]) -> dict[Path, Changes]:
+    """Return what of ``changes`` is at or below each of ``places``, in the time that one look at each change takes."""
+    parts = {place: Changes({}, {}, []) for place in places}
+    lengths = sorted({len(place) for place in parts})
+
+    def parts_with(path: Path) -> list[Changes]:
+        return [parts[path[:length]] for length in lengths if length <= len(path) and path[:length] in parts]
+
+    for path, leaf in changes.changed.items():
+        for part in parts_with(path):
+            part.changed[path] = leaf
+    for path, leaf in changes.renewed.items():
+        for part in parts_with(path):
+            part.renewed[path] = leaf
+    for path in changes.removed:
+        for part in parts_with(path):
+            part.removed.append(path)
+    return parts
+
+
+def merge(parts: Iterable[Changes]) -> Changes:
+    """Return all of ``parts``, which may overlap, as one."""
+    changes, removed = Changes({}, {}, []), dict[Path, None]()
+    for part in parts:
+        changes.changed.update(part.changed)
+        changes.renewed.update(part.renewed)
+        removed.update(dict.fromkeys(part.removed))
+    changes.removed.extend(removed)
+    return changes
 
 
 def leaves(part: Part, path: Path = (), newer_than: int = -1) -> Iterator[tuple[Path, Part]]:
@@ -116,12 +167,19 @@ def leaves(part: Part, path: Path = (), newer_than: int = -1) -> Iterator[tuple[
         yield path, part
     for key, child in _children(part).items():
         if child.revision > newer_than:
-            yield from leaves(child, (*path, key), newer_than)
+            if _children(child):
+                yield from leaves(child, (*path, key), newer_than)
+            else:
+                yield (*path, key), child
 
 
 def _is_leaf(part: Part | None, path: Path) -> bool:
     """Tell whether ``part``, which stands at ``path``, counts as a leaf; the root never does."""
     return path != () and part is not None and not _children(part)
+
+
+def _is_below(path: Path, places: Iterable[Path]) -> bool:
+    return any(path[: len(place)] == place for place in places)
 
 
 def _children(part: Part | None) -> Mapping[str, Part]:

@@ -15,6 +15,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
+from types import FrameType
 from typing import Any
 
 import attrs
@@ -148,7 +149,7 @@ class Run:
         self.limit()
         run = self._context.run
         if self.function.where is Where.REACTOR:
-            self._deferred = run(maybeDeferred, _called, call, arguments)
+            self._deferred = run(maybeDeferred, _called, self.function.name, call, arguments)
             if finish is not None:
                 self._deferred.addCallback(finish)
             self._deferred.addBoth(self._end)
@@ -322,16 +323,24 @@ class Invoker:
         return run
 
 
-def _called(call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _called(name: str, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     outcome = call(*arguments)
-    return _awaited(outcome) if inspect.iscoroutine(outcome) else outcome
+    return _awaited(name, outcome) if inspect.iscoroutine(outcome) else outcome
 
 
-async def _awaited(outcome: Any) -> Any:
+async def _awaited(name: str, outcome: Any) -> Any:
     """Return what ``outcome`` brings, and what that brings, for as long as there is something to be awaited."""
     while inspect.isawaitable(outcome):  # return response.success(…) in an async def is a Deferred within a coroutine
         outcome = await outcome
     return outcome
+
+
+def name_beneath(frame: FrameType) -> str | None:
+    """Return the name of the user's function that ``frame`` has called on the reactor; None if it has called none."""
+    if frame.f_code not in (_called.__code__, _awaited.__code__):
+        return None
+    name: str = frame.f_locals["name"]
+    return name
 
 
 class Unserializable(Exception):

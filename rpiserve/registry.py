@@ -82,6 +82,18 @@ class Registry(
         self.claim(name)
         return attrs.evolve(function, name=name)
 
+    def on_reactor(self) -> list[UserFunction]:
+        """Return all functions that run on the reactor."""
+        every = [
+            *(function for each in self.polled for function in (each.prepare, each.function)),
+            *(*self.threads, *self.start_hooks, *self.stop_hooks),
+            *(each.function for each in self.commands.values()),
+            *(each.function for each in self.actions.values()),
+            *(each.function for each in self.listeners),
+            *(each.function for each in self.routes),
+        ]
+        return [function for function in every if function is not None and function.where is Where.REACTOR]
+
     @staticmethod
     def _take_named(kind: str, mine: dict[str, Any], theirs: dict[str, Any]) -> None:
         if both := sorted(set(mine) & set(theirs)):

@@ -3,18 +3,25 @@
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succeed
+from twisted.logger import ILogObserver, Logger, LogLevel
+from twisted.python.components import Componentized
+from twisted.python.failure import Failure
 
+from rpiserve import codec
 from rpiserve.commands.room import CommandsRoom
 from rpiserve.config import DEFAULT_HOST, Config
 from rpiserve.context import Surroundings
 from rpiserve.data import DataTree
+from rpiserve.errors import StartError
 from rpiserve.invoke import Invoker
+from rpiserve.lag import ReactorLag
 from rpiserve.lifecycle import StartHooks, run_stop_hooks
+from rpiserve.logs import JSON, RotatingFile
 from rpiserve.messaging.bus import Bus
 from rpiserve.messaging.link import Link
 from rpiserve.messaging.memory import MemoryBus
@@ -22,7 +29,7 @@ from rpiserve.messaging.messenger import Messenger
 from rpiserve.messaging.outgoing import Broadcast, Cache
 from rpiserve.messaging.redis import RedisBus
 from rpiserve.messaging.room import MessagingRoom
-from rpiserve.ports import Readiness
+from rpiserve.ports import Readiness, Stats
 from rpiserve.registry import Registry
 from rpiserve.sensors.room import SensorsRoom
 from rpiserve.threads import ThreadPool
@@ -35,8 +42,11 @@ from rpiserve.web.commands import CommandRoutes
 from rpiserve.web.dashboard import Dashboard
 from rpiserve.web.events import EventRoutes
 from rpiserve.web.login import LoginRoutes
+from rpiserve.web.metrics import Metrics, package_version
+from rpiserve.web.openapi.document import document
 from rpiserve.web.provenance import Provenance
 from rpiserve.web.proxy import TrustedProxies
+from rpiserve.web.request_log import RequestLog
 from rpiserve.web.routes import AppRoutes, Front
 from rpiserve.web.security import HostAllowlist
 from rpiserve.web.server import WebServer, endpoint_for
@@ -51,7 +61,10 @@ GRACE_SHARE = 0.4
 """The share of the stop timeout that what is in flight gets to end by itself."""
 
 HOOKS_SHARE = 0.4
-"""The share that the ``on_stop`` functions get. The rest is for closing what is left."""
+"""The share that the ``on_stop`` functions get."""
+
+LAST_SHARE = 0.1
+"""The share that the last answers get to be sent. The rest is for closing what is left."""
 
 
 class Daemon(Service):
@@ -66,10 +79,16 @@ class Daemon(Service):
         max_workers: how many calls of concurrent commands may run at the same time, and how many actions and listeners.
         reactor: the reactor, whose clock is monotonic.
         on_stopping: called when a stop begins.
+        watch: starts a thread with a function, to watch whether the reactor is blocked; by default nobody does.
         wall: the wall clock, in seconds since the epoch.
+        observer: what writes the log of a process that runs this; None for Twisted's own.
+
+    Attributes:
+        observer: likewise.
+        failed: whether it ends because of an error.
 
     Raises:
-        StartError: the option ``port`` is no endpoint.
+        StartError: the option ``port`` is no endpoint, or the file for the log of requests cannot be opened.
     """
 
     name = "rpiserve"
@@ -84,12 +103,18 @@ class Daemon(Service):
         max_workers: int,
         reactor: Any,
         on_stopping: Callable[[], object] = lambda: None,
+        watch: Callable[[Callable[[], None]], object] = lambda work: None,
         wall: Callable[[], float] = time.time,
+        observer: ILogObserver | None = None,
     ) -> None:
+        self.observer = observer
+        self.failed = False
         self._reactor = reactor
         self._config = config
         self._on_stopping = on_stopping
+        self._watch = watch
         self._stop_functions = registry.stop_hooks
+        self._lag = ReactorLag(reactor, registry.on_reactor())
         to_reactor = reactor.callFromThread
         surroundings = Surroundings(Broadcast(link), Cache(link))
         self._link = link
@@ -117,14 +142,17 @@ class Daemon(Service):
         self._certificate: RenewedCertificate | None = None
         self._site: LimitedSite | None = None
         self._web: WebServer | None = None
+        self._requests: RequestLog | None = None
         if config.port is not None:
-            self._site, self._web = self._make_web(registry, tree, max_workers)
+            self._site, self._web = self._make_web(name, registry, tree, max_workers, wall)
 
     def _make_bus(self, wall: Callable[[], float]) -> Bus:
         address = self._config.redis_address
         return MemoryBus(self._reactor, wall) if address is None else RedisBus(address, self._reactor, wall)
 
-    def _make_web(self, registry: Registry, tree: DataTree, max_workers: int) -> tuple[LimitedSite, WebServer]:
+    def _make_web(
+        self, service: str, registry: Registry, tree: DataTree, max_workers: int, wall: Callable[[], float]
+    ) -> tuple[LimitedSite, WebServer]:
         config = self._config
         host = config.host or DEFAULT_HOST
         if config.token_file is not None:
@@ -141,9 +169,17 @@ class Daemon(Service):
         actions = ActionRoutes(self._messaging, provenance, self._streams)
         broadcasts = BroadcastRoutes(self._messaging, provenance)
         events = EventRoutes(tree, self._sensors, self._messaging, provenance, self._streams, self._reactor)
-        dashboard = None if config.no_dashboard else Dashboard()
+        dashboard = None if config.no_dashboard else Dashboard(access.has_login)
         pages = None if config.www is None else Pages(config.www)
-        parts: list[Readiness] = [self._start_hooks, self._sensors, self._messaging]
+        parts: dict[str, Readiness] = {
+            "on_start": self._start_hooks,
+            "sensors": self._sensors,
+            "bus": self._messaging,
+            "reactor": self._lag,
+        }
+        pools = (self.invoker.pool, self._routes.pool)
+        stats: list[Stats] = [self._sensors, self._commands, self._messaging, *pools, self._lag, self._streams, access]
+        metrics = Metrics(service, tree, wall(), stats)
         api = Api(
             tree=tree,
             handlers=self._sensors,
@@ -155,14 +191,34 @@ class Daemon(Service):
             messaging=self._messaging,
             dashboard=dashboard,
             login=LoginRoutes(access, provenance),
+            metrics=metrics,
+            openapi=codec.encode(
+                document(service, package_version(), registry.commands, registry.actions, registry.routes)
+            ),
             pages=pages,
         )
         routes = AppRoutes(registry.routes, self._routes, max_workers, provenance, access)
         front = Front(api.resource(), routes.resource(), access)
-        site = LimitedSite(front, gate, config.limits, self._reactor, cors, TrustedProxies(config.trusted_proxy))
+        proxies = TrustedProxies(config.trusted_proxy)
+        self._requests = self._make_request_log()
+        site = LimitedSite(front, gate, config.limits, self._reactor, cors, proxies, self._requests)
+        metrics.add(site)
         name = config.port if isinstance(config.port, str) else f"{host} port {config.port}"
         scheme = "http" if self._certificate is None else "https"
         return site, WebServer(site, endpoint, name, config.open or self._tokens is not None, scheme)
+
+    def _make_request_log(self) -> RequestLog | None:
+        config = self._config
+        if config.request_log is None:
+            return None
+        file = open_log("--request-log", config.request_log, config)
+        return RequestLog(file, config.log_format == JSON, self._reactor)
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Become a part of ``parent``; if that is the application of a twistd, have it log as we do."""
+        super().setServiceParent(parent)
+        if self.observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self.observer)
 
     def privilegedStartService(self) -> None:
         """Begin to listen, while the process may still bind a low port.
@@ -177,9 +233,11 @@ class Daemon(Service):
     def startService(self) -> None:
         """Start all that runs by itself."""
         super().startService()
+        self._lag.start()
+        self._watch(self._lag.watch)
         for link in (self._link, self._last_link):
             link.open(self._messaging.messenger, self._reactor.callFromThread)
-        self._messaging.start().addCallback(lambda _: self._start_hooks.run())
+        self._messaging.start().addCallback(lambda _: self._start_hooks.run()).addErrback(self.fail)
         self._sensors.start()
 
     @inlineCallbacks
@@ -197,9 +255,10 @@ class Daemon(Service):
             yield self._web.stop_listening()
         self._streams.close()  # which would keep their connections from draining
         rooms = (self._start_hooks, self._sensors, self._commands, self._messaging, self._routes)
-        drained = [] if self._site is None else [self._site.drain()]
-        ends = (*(room.stop() for room in rooms), *drained)
-        yield self._within(timeout * GRACE_SHARE, *ends)
+        drained = succeed(None) if self._site is None else self._site.drain()
+        if not (yield self._within(timeout * GRACE_SHARE, *(room.stop() for room in rooms), drained)):
+            running = ", ".join(self.still_running()) or "connections"
+            log.warn("not ended within {seconds:g} s: {running}", seconds=timeout * GRACE_SHARE, running=running)
         self.invoker.cancel_asynchronous()
         self._commands.cancel_asynchronous()
         self._messaging.cancel_asynchronous()
@@ -207,32 +266,56 @@ class Daemon(Service):
         yield run_stop_hooks(self._stop_functions, self.invoker, timeout * HOOKS_SHARE, self._last_surroundings)
         self._last_link.close()
         yield self._messaging.close()
+        yield self._within(timeout * LAST_SHARE, drained)  # the answers of what was cancelled
         if self._site is not None:
             self._site.abort()
+        if self._requests is not None:
+            self._requests.close()
+        self._lag.stop()
+
+    def fail(self, failure: Failure) -> None:
+        """End the process, because of an error that leaves the daemon half done; its exit code will be no 0."""
+        log.failure("this cannot go on", failure, LogLevel.critical)
+        if not self.failed:
+            self.failed = True
+            self._reactor.callWhenRunning(self._reactor.stop)
 
     def reload(self) -> None:
-        """Read anew what may have been replaced: the tokens and the certificate."""
+        """Read anew what may have been replaced, the tokens and the certificate; go on in new files of the log."""
+        if self._requests is not None:
+            self._requests.reopen()
         if self._tokens is not None:
             self._tokens.reload()
         if self._certificate is not None:
             self._certificate.reload()
         log.info("reloaded")
 
-    def _within(self, seconds: float, *ends: Deferred[Any]) -> Deferred[None]:
-        """Return what fires when all ``ends`` have fired, or when the time is up. None of them is cancelled then."""
-        over: Deferred[None] = Deferred()
+    def status(self) -> str:
+        """Return what it is at, in a few words for people."""
+        parts = ["running" if self._web is None else f"serving on {self._web.address}"]
+        bus = self._messaging.describe()["bus"]
+        if self._config.redis is not None:
+            parts.append(f"{bus['name']} is {'' if bus['connected'] else 'not '}connected")
+        handlers = self._sensors.report()
+        failing = sum(handler["state"] == "error" for handler in handlers)
+        parts.append(f"{len(handlers)} handler{'' if len(handlers) == 1 else 's'}, {failing} failing")
+        if hooks := self._start_hooks.reasons():
+            parts.append(hooks[0])
+        return "; ".join(parts)
 
-        def time_is_up() -> None:
-            running = ", ".join(self.still_running()) or "connections"
-            log.warn("not ended within {seconds:g} s: {running}", seconds=seconds, running=running)
-            over.callback(None)
+    def _within(self, seconds: float, *ends: Deferred[Any]) -> Deferred[bool]:
+        """Return what fires when all ``ends`` have fired, or when the time is up, and tells whether they have.
+
+        None of them is cancelled.
+        """
+        over: Deferred[bool] = Deferred()
 
         def ended(_: object) -> None:
             if timer.active():
                 timer.cancel()
-                over.callback(None)
+                over.callback(True)
 
-        timer = self._reactor.callLater(seconds, time_is_up)
+        timer = self._reactor.callLater(seconds, over.callback, False)
         DeferredList(ends).addCallback(ended)
         return over
 
@@ -240,3 +323,15 @@ class Daemon(Service):
         """Return the names of the user's functions that run. Safe to use from any thread."""
         runners = (self.invoker, self._commands, self._messaging, self._routes)
         return sorted(name for runner in runners for name in runner.running())
+
+
+def open_log(option: str, path: Path, config: Config) -> RotatingFile:
+    """Return a file for a log, of the size that ``config`` has for them.
+
+    Raises:
+        StartError: it cannot be opened; the text names ``option``.
+    """
+    try:
+        return RotatingFile(path, config.log_size, config.log_keep)
+    except OSError as error:
+        raise StartError(f"{option}: cannot write to {path}: {error.strerror}") from error

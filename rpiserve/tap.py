@@ -1,5 +1,6 @@
 """What ``twistd rpiserve`` runs: it finds the app, and makes the daemon of it."""
 
+import atexit
 import importlib
 import os
 import sys
@@ -15,7 +16,7 @@ import rpiserve
 from rpiserve.app import App, importing
 from rpiserve.errors import RpiserveError, StartError
 from rpiserve.options import Options
-from rpiserve.process import make_daemon, one_line
+from rpiserve.process import ExitCode, ignore_hangup, make_daemon, one_line
 
 __all__ = ["Options", "find_app", "makeService"]
 
@@ -35,12 +36,16 @@ def makeService(options: Options) -> IService:
             and end the process with one line on its standard error.
     """
     sys.excepthook = one_line
+    ignore_hangup()
+    exit_code = ExitCode()
+    atexit.register(exit_code.at_exit)  # before the app's module registers anything: then this comes after that
     config = options.config(os.environ)
     if config.debug:
         sys.excepthook = sys.__excepthook__
     sys.path.insert(0, os.getcwd())
     app = find_app(config.module)
-    return make_daemon(app.name, app, app.tree, app.link, app.max_workers, config, reactor)
+    wired = (app.name, app, app.tree, app.link, app.max_workers, config, reactor)
+    return make_daemon(*wired, options.parent, exit_code)
 
 
 def find_app(name: str) -> App:

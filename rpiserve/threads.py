@@ -6,11 +6,19 @@ ever, and a thread that hangs is lost to them.
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Literal
+from typing import Final, Literal
 
 import attrs
+
+from rpiserve.ports import Metric, Sample
+
+THREADS: Final = Metric("rpiserve_threads", "Threads of a pool, those that hang among them.", "gauge", ("pool",))
+STUCK: Final = Metric(
+    "rpiserve_threads_stuck", "Threads of a pool whose call has passed its time limit and runs on.", "gauge", ("pool",)
+)
+QUEUED: Final = Metric("rpiserve_threads_queued", "Calls that wait for a thread of a pool.", "gauge", ("pool",))
 
 
 @attrs.define(eq=False)
@@ -57,6 +65,12 @@ class ThreadPool:
     def stuck(self) -> int:
         """How many threads still run a job that was given up."""
         return self._stuck
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield what ``/metrics`` shows of it."""
+        yield THREADS.sample(self.threads, self._name)
+        yield STUCK.sample(self._stuck, self._name)
+        yield QUEUED.sample(len(self._jobs), self._name)
 
     def submit(self, work: Callable[[], None]) -> Job:
         """Have ``work``, which must not raise, called in a thread, and return the job.

@@ -38,8 +38,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "error:coroutine .* was never awaited:RuntimeWarning",
     ):
         config.addinivalue_line("filterwarnings", warning)
-    # What coverage hands on to the processes that tests start: those have threads, and no greenlets.
-    if handed_on := os.environ.get("COVERAGE_PROCESS_CONFIG"):
+    # What coverage hands on to the processes that tests start: those have threads, and no greenlets. But to those that
+    # run tests for this one it is handed on as it is.
+    handed_on = os.environ.get("COVERAGE_PROCESS_CONFIG")
+    hands_out = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if handed_on and not hands_out:
         settings = CoverageConfig.deserialize(handed_on)
         settings.concurrency = ["thread"]
         os.environ["COVERAGE_PROCESS_CONFIG"] = settings.serialize()

@@ -31,6 +31,8 @@ from rpiserve.web.commands import CommandRoutes
 from rpiserve.web.dashboard import Dashboard
 from rpiserve.web.events import EventRoutes
 from rpiserve.web.login import LoginRoutes
+from rpiserve.web.metrics import CONTENT_TYPE as METRICS
+from rpiserve.web.metrics import Metrics
 from rpiserve.web.provenance import Provenance
 from rpiserve.web.proxy import NO_PROXIES, TrustedProxies
 from rpiserve.web.security import HostAllowlist
@@ -224,7 +226,7 @@ def check_answer(answer: Answer, method: str) -> None:
         assert "content-type" not in answer.headers
         return
     assert "content-length" in answer.headers
-    if answer.headers["content-type"] == "text/html; charset=utf-8":  # the form to log in with, or the way to it
+    if answer.headers["content-type"] in ("text/html; charset=utf-8", METRICS.decode()):  # the login, or /metrics
         return
     if answer.status < 300 or (answer.status == 503 and b'"ready":' in answer.body):
         assert answer.headers["content-type"] == "application/json"
@@ -373,6 +375,7 @@ def make_api(
     pages: Pages | None = None,
     cors: CorsPolicy | None = None,
     access: Access | None = None,
+    stats: Sequence[Any] = (),
 ) -> Api:
     """Return all routes that a daemon has by itself, on ``clock``."""
     provenance = Provenance(open=False, get_commands=False, cors=cors)
@@ -386,7 +389,7 @@ def make_api(
     return Api(
         tree=tree,
         handlers=handlers,
-        parts=[*parts],
+        parts={f"part {number}": part for number, part in enumerate(parts, 1)},
         commands=commands or NO_COMMANDS,
         actions=actions,
         broadcasts=broadcasts,
@@ -394,6 +397,8 @@ def make_api(
         messaging=messaging,
         dashboard=dashboard,
         login=LoginRoutes(access or Access(None, False, clock), provenance),  # type: ignore[arg-type]
+        metrics=Metrics("test", tree, 1_000_000_000.25, stats),
+        openapi=b"{}",
         pages=pages,
     )
 

@@ -1,5 +1,6 @@
 """Who is let in: roles, tokens, sessions, the limit of wrong tokens, and proxies that are trusted."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -116,6 +117,17 @@ def test_methods() -> None:
     assert needed("data", "HEAD") == needed("data", "GET") == "read"
     assert needed("cmd", "OPTIONS") == PUBLIC
     assert needed("data", "DELETE") == "control"
+
+
+def test_the_table_in_the_documentation() -> None:
+    """The documentation has the same table."""
+    text = (Path(__file__).parents[1] / "docs" / "access.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `/([^`/]*)(?:/…)?` \| (\w*) ?\| (\w*) ?\|$", text, re.MULTILINE)
+    said = {
+        segment: {method: role for method, role in (("GET", get), ("POST", post)) if role}
+        for segment, get, post in rows
+    }
+    assert said == TABLE
 
 
 # --- tokens ---------------------------------------------------------------------------------------------------------

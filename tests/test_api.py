@@ -330,10 +330,12 @@ def test_health(client: Client) -> None:
 
 def test_ready(client: Client, part: Part) -> None:
     """It is ready if all parts are; otherwise it is 503, with the reasons of all of them."""
-    assert client.get("/ready") == {"ready": True, "reasons": []}
-    part.why = ["no bus", "°"]
+    good, why = {"ready": True, "reasons": []}, ["no bus", "°"]
+    assert client.get("/ready") == {**good, "parts": {"part 1": good, "part 2": good}}
+    part.why = why
     answer = client.ask("/ready")
-    assert (answer.status, answer.json()) == (503, {"ready": False, "reasons": ["no bus", "°"]})
+    bad = {"ready": False, "reasons": why}
+    assert (answer.status, answer.json()) == (503, {**bad, "parts": {"part 1": good, "part 2": bad}})
     assert answer.headers["cache-control"] == "no-store"
 
 

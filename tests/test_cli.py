@@ -22,7 +22,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from rpiserve import cli, wire
-from rpiserve.cli import Target, describe, exit_code, find_target, progress_line, shown
+from rpiserve.cli import messages
+from rpiserve.cli.messages import progress_line, shown
+from rpiserve.cli.output import describe, exit_code
+from rpiserve.cli.target import Target, find_target
 from rpiserve.client import (
     ANSWER_SECONDS,
     GRACE_SECONDS,
@@ -56,8 +59,9 @@ SECRET = "never-shown-9b1f"
 
 
 def test_import_installs_no_reactor() -> None:
-    """Importing the command installs no reactor."""
-    source = "import sys, rpiserve.cli; print('twisted.internet.reactor' in sys.modules)"
+    """Importing the command installs no reactor, nor does importing what any of its commands is made of."""
+    modules = ", ".join(f"rpiserve.cli.{module}" for module in sorted(set(cli.COMMANDS.values())))
+    source = f"import sys, {modules}; print('twisted.internet.reactor' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
@@ -287,7 +291,7 @@ def test_interrupted_early(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "find_target", interrupted)
+    monkeypatch.setattr(messages, "find_target", interrupted)
     with pytest.raises(SystemExit) as ended:
         cli.main(["listen", "a"])
     assert ended.value.code == 130

@@ -23,6 +23,10 @@ SAMPLES: dict[str, tuple[str, Any, Any]] = {
     "redis_password_file": ("/run/password", "/run/password", Path("/run/password")),
     "redis_ca": ("/etc/ca.pem", "/etc/ca.pem", Path("/etc/ca.pem")),
     "allowed_host": ("pi.lan", ["pi.lan"], ("pi.lan",)),
+    "token_file": ("tokens", "tokens", Path("tokens")),
+    "trusted_proxy": ("10.0.0.0/8", ["10.0.0.0/8"], ("10.0.0.0/8",)),
+    "tls_cert": ("cert.pem", "cert.pem", Path("cert.pem")),
+    "tls_key": ("key.pem", "key.pem", Path("key.pem")),
     "no_dashboard": ("yes", True, True),
     "cors_origin": ("https://a.example", ["https://a.example"], ("https://a.example",)),
     "cors_method": ("GET", ["GET"], ("GET",)),
@@ -39,6 +43,12 @@ SAMPLES: dict[str, tuple[str, Any, Any]] = {
     "write_timeout": ("4", 4, 4.0),
     "max_connections": ("5", 5, 5),
     "max_connections_per_address": ("6", 6, 6),
+    "log_format": ("json", "json", "json"),
+    "log_level": ("rpiserve.web=debug", ["rpiserve.web=debug"], ("rpiserve.web=debug",)),
+    "log_file": ("app.log", "app.log", Path("app.log")),
+    "request_log": ("requests.log", "requests.log", Path("requests.log")),
+    "log_size": ("5000", 5000, 5000),
+    "log_keep": ("2", 2, 2),
     "debug": ("on", True, True),
 }
 FLAGS = {"open", "get_commands", "debug", "no_dashboard", "cors_credentials"}
@@ -49,6 +59,8 @@ LISTS = {name for name in SAMPLES if OPTIONS[name].default == ()}
 BESIDE: dict[str, dict[str, Any]] = {
     "redis_password_file": {"redis": "redis://localhost"},
     "redis_ca": {"redis": "rediss://localhost"},
+    "tls_cert": {"tls_key": "key.pem"},
+    "tls_key": {"tls_cert": "cert.pem"},
     **{
         f"cors_{what}": {"cors_origin": "https://a.example"}
         for what in ("method", "header", "expose_header", "credentials", "max_age")
@@ -132,6 +144,8 @@ def test_precedence(name: str, tmp_path: Path) -> None:
     texts = ["6001", "6002", "6003", "6004"]  # these are, or can be read as, any of them but one
     if name == "redis":
         texts = [f"redis://localhost:{text}" for text in texts]
+    if name == "log_format":
+        texts = ["text", "json", "journal", "text"]
     beside = BESIDE.get(name, {})
     given = command_line(*flag(name, texts[0]))
     environ = {f"RPISERVE_{name.upper()}": texts[1]}
@@ -146,7 +160,7 @@ def test_precedence(name: str, tmp_path: Path) -> None:
     assert read(load(file, environ, code)) == texts[1]
     assert read(load(file, {}, code)) == texts[2]
     assert read(load({}, {}, code)) == texts[3]
-    assert getattr(load({}, {}, beside), name) == OPTIONS[name].default
+    assert getattr(load({}, {}), name) == OPTIONS[name].default
 
 
 @pytest.mark.parametrize("name", sorted(FLAGS))
@@ -165,8 +179,9 @@ def test_precedence_of_flags(name: str, tmp_path: Path) -> None:
 def test_precedence_of_lists(name: str, tmp_path: Path) -> None:
     """A list in a nearer place stands in place of the one in a farther one; it is not added to it."""
     scheme = "http://" if name == "cors_origin" else ""
+    end = "=debug" if name == "log_level" else ".lan"
     one, two, three, four, five, six = (
-        f"{scheme}{text}.lan" for text in ("one", "two", "three", "four", "five", "six")
+        f"{scheme}{text}{end}" for text in ("one", "two", "three", "four", "five", "six")
     )
     file = {"config": toml(tmp_path, **{name: [one]})}
     given = command_line(*flag(name, two), *flag(name, three))

@@ -1,20 +1,24 @@
 """The process around the daemon: its signals, its watchdog, and how it says what ended it."""
 
 import io
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import LogEvent
+from twisted.logger import LogEvent, capturedLogs, formatEvent
 
 from rpiserve import App, process
 from rpiserve.config import Config
 from rpiserve.errors import StartError
-from rpiserve.process import Watchdog, make_daemon, one_line
+from rpiserve.logs import RotatingFile
+from rpiserve.messaging.address import RedisAddress
+from rpiserve.process import ExitCode, Hangup, Watchdog, ignore_hangup, make_daemon, make_log, one_line
 from rpiserve.service import Daemon
 
 LONG = 30.0
@@ -258,3 +262,226 @@ def test_a_failed_start_ends_in_spite_of_threads(
     shown(StartError("the port is taken"))
     assert armed == [(process.FAILED_START_SECONDS, list)]
     logged_failures.clear()
+
+
+# --- the log ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RotatingFile]]:
+    """Where the files of logs go that a test opens, to be closed again; it is the current directory."""
+    monkeypatch.chdir(tmp_path)
+    opened: list[RotatingFile] = []
+    yield opened
+    for file in opened:
+        file.close()
+
+
+def log_of(files: list[RotatingFile], twistd: dict[str, Any] | None = None, **options: Any) -> tuple[Any, str | None]:
+    """Return what writes the log, and the name of its file."""
+    observer, file = make_log(Config(**options), twistd)
+    if file is None:
+        return observer, None
+    files.append(file)
+    return observer, file.path.name
+
+
+HERE = {"nodaemon": 1, "logfile": None, "syslog": 0, "logger": None, "prefix": "twisted"}
+AWAY = HERE | {"nodaemon": 0}
+
+
+@pytest.mark.parametrize(
+    ("twistd", "option", "name"),
+    [
+        (None, None, None),
+        (None, "a.log", "a.log"),
+        (HERE, None, None),
+        (HERE | {"logfile": "-"}, None, None),
+        (HERE | {"logfile": "t.log"}, None, "t.log"),
+        (HERE | {"logfile": "t.log"}, "a.log", "a.log"),
+        (AWAY, None, "twistd.log"),
+        (AWAY | {"logfile": "t.log"}, None, "t.log"),
+        (AWAY, "a.log", "a.log"),
+        (AWAY | {"logfile": "-"}, "a.log", "a.log"),
+        (AWAY | {"syslog": 1}, None, None),
+        (AWAY | {"syslog": 1}, "a.log", "a.log"),
+    ],
+)
+def test_where_the_log_goes(
+    twistd: dict[str, Any] | None, option: str | None, name: str | None, files: list[RotatingFile], tmp_path: Path
+) -> None:
+    """Our own option goes before twistd's, and its before standard output, which the background has not."""
+    observer, found = log_of(files, twistd, log_file=None if option is None else Path(option))
+    assert found == name
+    assert observer is not None
+    assert [path.name for path in tmp_path.iterdir()] == ([] if name is None else [name])
+
+
+def test_a_logger_of_the_users_own(files: list[RotatingFile], tmp_path: Path) -> None:
+    """With twistd's ``--logger`` the log is somebody else's."""
+    assert log_of(files, AWAY | {"logger": str}, log_file=Path("a.log")) == (None, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("files")
+def test_logs_that_cannot_be() -> None:
+    """A log that cannot be written is a failure to start."""
+    with pytest.raises(StartError, match=r"--log-file: cannot write to gone/a\.log: No such file or directory"):
+        make_log(Config(log_file=Path("gone/a.log")), HERE)
+    with pytest.raises(StartError, match=r"--logfile: cannot write to \.: Is a directory"):
+        make_log(Config(), AWAY | {"logfile": "."})
+    with pytest.raises(StartError, match="cannot log to standard output"):
+        make_log(Config(), AWAY | {"logfile": "-"})
+
+
+@pytest.mark.parametrize("how", ["environment", "file", "no file"])
+def test_passwords_that_are_known(how: str, files: list[RotatingFile], tmp_path: Path) -> None:
+    """The password for Redis is hidden wherever it stands, be it from the URL or from a file."""
+    password = "no-secret-by-its-looks"
+    (tmp_path / "password").write_text(f"{password}\n")
+    options: dict[str, Any] = {"redis": RedisAddress.parse("redis://localhost")}
+    if how == "environment":
+        options = {"redis": RedisAddress.parse(f"redis://:{password}@localhost")}
+    else:
+        options["redis_password_file"] = tmp_path / ("password" if how == "file" else "gone")
+    observer, _ = log_of(files, None, log_file=Path("a.log"), **options)
+    observer({"log_format": "{text}", "text": f"AUTH {password}"})
+    assert (password in (tmp_path / "a.log").read_text()) == (how == "no file")
+
+
+def test_journal_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: list[RotatingFile]) -> None:
+    """If standard error is journald's the log goes there with priorities, unless another format is asked for."""
+    with (tmp_path / "stderr").open("w") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setattr(sys, "__stderr__", stream)
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        observer, _ = log_of(files, HERE)
+        observer({"log_format": "one"})
+        observer, _ = log_of(files, HERE, log_format="json")
+        observer({"log_format": "two"})
+    assert (tmp_path / "stderr").read_text() == "<6>-: one\n"
+
+
+# --- SIGHUP ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hangups() -> Iterator[None]:
+    """Put the handlers of the signals back after the test."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("hangups")
+@pytest.mark.parametrize(
+    ("ignored", "terminal", "left", "does"),
+    [
+        (False, False, False, "reload"),
+        (False, True, True, "reload"),
+        (False, True, False, "end"),
+        (True, True, False, "reload"),
+    ],
+)
+def test_hangup(ignored: bool, terminal: bool, left: bool, does: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGHUP means to read anew; only if there was a terminal, which is gone, and not under nohup, it means the end."""
+    done: list[str] = []
+    ending = Ending()
+    watchdog = Watchdog(NEVER, list, ending)
+    signal.signal(signal.SIGTERM, lambda number, frame: done.append("end"))
+    if ignored:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    hangup = Hangup(lambda: done.append("reload"), watchdog)
+    signal.raise_signal(signal.SIGHUP)
+    assert done == ["reload"]
+    monkeypatch.setattr(os, "isatty", lambda file: terminal)
+    hangup.find_terminal()
+    monkeypatch.setattr(os, "isatty", lambda file: left)
+    signal.raise_signal(signal.SIGHUP)
+    assert done == ["reload", does]
+    if does == "end":
+        watchdog.arm()
+        signal.raise_signal(signal.SIGHUP)
+        assert (done, ending.codes) == (["reload", "end"], [])
+
+
+@pytest.mark.usefixtures("hangups")
+def test_an_early_hangup() -> None:
+    """Before there is anything to be read anew SIGHUP does nothing; one that is ignored stays so."""
+    ignore_hangup()
+    signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # which what the app starts would inherit
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ignore_hangup()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("signals", "hangups")
+def test_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[RotatingFile]) -> None:
+    """A reload opens the log anew, and says if that cannot be done; while the daemon stops there is none."""
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    app, reactor, events = App("a"), Reactor(), []
+    config = Config(port=None, stop_timeout=NEVER, log_file=folder / "a.log")
+    daemon = make_daemon("a", app, app.tree, app.link, 1, config, reactor, HERE)
+    monkeypatch.setattr(daemon, "reload", lambda: events.append("reloaded"))
+    (folder / "a.log").rename(folder / "moved")
+
+    def hang_up(number: signal.Signals = signal.SIGHUP) -> None:
+        signal.raise_signal(number)
+        assert reactor.getDelayedCalls()
+        reactor.advance(0)
+
+    hang_up()
+    assert (events, (folder / "a.log").exists()) == (["reloaded"], True)
+    (folder / "a.log").write_text("x")
+    hang_up(signal.SIGUSR1)
+    assert ((folder / "a.log").read_text(), (folder / "a.log.1").read_text()) == ("", "x")
+    folder.rename(tmp_path / "elsewhere")
+    with capturedLogs() as logged:
+        hang_up()
+    assert any("cannot be opened anew" in formatEvent(event) for event in logged)
+    assert len(events) == 2
+    signal.raise_signal(signal.SIGTERM)
+    hang_up()
+    assert len(events) == 2
+
+
+# --- exit codes ------------------------------------------------------------------------------------------------------
+
+
+class Failing:
+    """Stands in for a daemon that may have failed."""
+
+    failed = False
+
+
+@pytest.mark.parametrize(
+    ("runs", "stops", "fails", "codes"),
+    [(False, False, False, []), (True, True, False, []), (True, True, True, [1]), (True, False, False, [1])],
+)
+def test_exit_code(runs: bool, stops: bool, fails: bool, codes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code is an error's if the daemon has failed, or the reactor ended out of order; else it is left alone."""
+    ending, daemon, triggers = Ending(), Failing(), []
+
+    class Triggers:
+        def addSystemEventTrigger(self, phase: str, event: str, function: Callable[[], None]) -> None:
+            assert (phase, event) == ("after", "shutdown")
+            triggers.append(function)
+
+    exit_code = ExitCode(ending)
+    if runs:
+        exit_code.watch(daemon, Triggers())  # type: ignore[arg-type]
+    if stops:
+        triggers[0]()
+    daemon.failed = fails
+    monkeypatch.setattr(sys, "__stdout__", None)
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "__stderr__", closed)
+    exit_code.at_exit()
+    assert ending.codes == codes

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+from naming import shown
 from twisted.internet.defer import inlineCallbacks, succeed
 
 from rpiserve import App, Handler
@@ -410,7 +411,7 @@ def test_bad_places_of_units(registry: Registry, unit: Mapping[Any, str]) -> Non
     refused(registry, lambda: registry.sensor("a", unit=unit), "a: unit: ")
 
 
-@pytest.mark.parametrize("name", ["", "  ", "\n", 5, b"a", ["a"], "\udc80", read, loop], ids=repr)
+@pytest.mark.parametrize("name", ["", "  ", "\n", 5, b"a", ["a"], "\udc80", read, loop], ids=shown)
 def test_bad_names(registry: Registry, name: Any) -> None:
     """A name is a text with something in it. A function in its place means that the parentheses are missing."""
     refused(registry, lambda: registry.every(1, read, name=name), "is no name")

@@ -1,16 +1,20 @@
 """The wiring of the daemon: what starts, in what order all of it stops, and that nothing can hold that up."""
 
+import io
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from fake_pool import FakePool
+from twisted.application.service import Application, IServiceCollection
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
-from twisted.logger import LogEvent, capturedLogs
+from twisted.logger import ILogObserver, LogEvent, capturedLogs, textFileLogObserver
+from twisted.python.failure import Failure
 
 from rpiserve import App, Handler, broadcast, cache
 from rpiserve.config import Config
@@ -305,6 +309,7 @@ def test_connections_are_cut_in_the_end(app: App) -> None:
         running.reactor.advance(3.9)
         assert not transport.aborted
         running.reactor.advance(0.2)
+        running.reactor.advance(1.0)  # for the last answers
     assert (transport.aborted, running.stopped) == (True, True)
     assert [event["running"] for event in logs if "running" in event] == ["connections"]
 
@@ -448,3 +453,77 @@ def test_who_waits_for_the_bus_as_it_stops(app: App) -> None:
     with capturedLogs():
         running.reactor.advance(4)
     assert running.stopped
+
+
+def test_status(app: App) -> None:
+    """What it is at is told in a few words: where it serves, its bus if there is one, and how the handlers do."""
+
+    def fail() -> None:
+        raise OSError("broken")
+
+    running = Running(app)
+    assert running.daemon.status() == "serving on http://127.0.0.1:0; 0 handlers, 0 failing"
+    assert Running(App("offline"), port=None).daemon.status() == "running; 0 handlers, 0 failing"
+    app.every(1, fail, reactor=True)
+
+    def slow() -> None: ...
+
+    slow.__qualname__ = "slow"
+    app.on_start(reactor=True)(slow)
+    waiting = Running(app, start=False)
+    waiting.daemon.privilegedStartService()
+    assert waiting.daemon.status() == (
+        "serving on http://127.0.0.1:0; 1 handler, 0 failing; on_start slow has not ended yet"
+    )
+
+
+def test_a_handler_that_fails_shows_in_the_status(app: App, logged_failures: list[LogEvent]) -> None:
+    """A handler that fails is counted."""
+
+    def fail() -> None:
+        raise OSError("broken")
+
+    app.every(1, fail, reactor=True)
+    assert Running(app).daemon.status().endswith("; 1 handler, 1 failing")
+    logged_failures.clear()
+
+
+def test_a_fatal_error(app: App, logged_failures: list[LogEvent]) -> None:
+    """What leaves the daemon half done stops the reactor, once, and is remembered for the exit code."""
+    running, stops = Running(app), []
+    running.reactor.stop = lambda: stops.append("stop")  # type: ignore[method-assign]
+    assert not running.daemon.failed
+    for _ in range(2):
+        running.daemon.fail(Failure(ZeroDivisionError("by a mistake")))
+    for function, arguments, keywords in running.reactor.whenRunningHooks:
+        if function is running.reactor.stop:
+            function(*arguments, **keywords)
+    assert (running.daemon.failed, stops) == (True, ["stop"])
+    assert [event["log_level"].name for event in logged_failures] == ["critical", "critical"]
+    logged_failures.clear()
+
+
+def test_the_log_of_requests(app: App, tmp_path: Path) -> None:
+    """The log of requests is opened, goes on in a new file after a reload, and has all when the daemon has stopped."""
+    file = tmp_path / "requests.log"
+    running = Running(app, request_log=file)
+    running.connect(b"GET /data/a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    file.rename(tmp_path / "moved")
+    running.daemon.reload()
+    running.connect(b"GET /data/b HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    running.stop()
+    running.reactor.pump([1] * 20)
+    assert "GET /data/a " in (tmp_path / "moved").read_text()
+    assert "GET /data/b " in file.read_text()
+    with pytest.raises(StartError, match=r"--request-log: cannot write to .*/gone/requests\.log: No such file"):
+        Running(app, request_log=tmp_path / "gone" / "requests.log")
+
+
+def test_the_log_of_a_twistd(app: App) -> None:
+    """Twistd's application gets our observer, before it begins to log; without one it keeps its own."""
+    for observer in (None, textFileLogObserver(io.StringIO())):
+        daemon = Daemon(app.name, app, app.tree, app.link, Config(port=None), 1, Reactor(), observer=observer)
+        application = Application("test")
+        daemon.setServiceParent(application)
+        assert application.getComponent(ILogObserver, None) is observer
+        assert list(IServiceCollection(application)) == [daemon]

@@ -14,6 +14,7 @@ import pytest
 import quoted_commands as quoted
 from hypothesis import given
 from hypothesis import strategies as st
+from naming import shown
 from quoted_commands import Colour, Level, Machine, Point, Tree
 
 from rpiserve.errors import DeclarationError
@@ -341,7 +342,7 @@ def test_types_that_nobody_can_send_in_quotes(function: Callable[..., Any]) -> N
         quoted.decorated,
         quoted.noted(Machine().method),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_where_quoted_types_are_looked_up(function: Callable[..., Any]) -> None:
     """The names in an annotation are those of the module of the function that was written, whatever is around it."""
@@ -544,7 +545,7 @@ class Unsendable:
         ({(1, 2): 3}, {}),
         (Unsendable(Socket()), {}),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_defaults_in_the_schema(default: object, shown: dict[str, Any]) -> None:
     """A default that JSON can express is shown; any other is left out, and does not spoil the rest."""

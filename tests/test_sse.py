@@ -154,6 +154,36 @@ def test_unread_within_fixed_memory(site: LimitedSite, resource: StreamResource)
     assert peer.end == "aborted"
 
 
+def test_large_event(site: LimitedSite, resource: StreamResource) -> None:
+    """One event, however large, is no reason to drop a client; only what piles up behind it is."""
+    peer = opened(site, reads=False)
+    (stream,) = resource.opened
+    stream.send("change", b"1" * (3 * MOST_UNREAD))
+    stream.send("change", b"2" * (MOST_UNREAD - 100))
+    assert peer.waiting < 200_000
+    assert peer.end is None
+    stream.send("change", b"3" * 100)
+    assert peer.end == "aborted"
+    assert resource.ends == 1
+
+
+def test_end_behind(site: LimitedSite, resource: StreamResource) -> None:
+    """A stream that ends while its client is behind sends all that it has before."""
+    peer = opened(site, "/finite", reads=False)
+    (stream,) = resource.opened
+    for number in range(4):
+        stream.send("change", b"%d" % number * 200_000)
+    stream.end()
+    assert resource.ends == 1
+    while peer.waiting:
+        peer.read()
+    for number in range(4):
+        assert peer.received.count(b"%d" % number) >= 200_000
+    assert peer.received.endswith(b"0\r\n\r\n")
+    assert peer.end is None
+    peer.leave()
+
+
 def test_slow_client_has_no_more_time_by_comments(site: LimitedSite, resource: StreamResource, clock: Clock) -> None:
     """A client that reads nothing for the write timeout is dropped, though comments go on to be written."""
     peer = opened(site, reads=False)

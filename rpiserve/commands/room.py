@@ -1,8 +1,9 @@
 """The room of the commands: it finds the one that is called, checks its arguments, and runs it in its turn."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList
@@ -13,10 +14,17 @@ from rpiserve.context import Surroundings
 from rpiserve.declare.commands import Command
 from rpiserve.errors import Cancelled, HandlerFailed, HandlerTimeout, ResourceHeld, UnknownCommand
 from rpiserve.invoke import Incidents, Invoker, Resource, Unserializable, encode_result
+from rpiserve.ports import Metric, Sample
+from rpiserve.signature import BadArguments
 from rpiserve.threads import ThreadPool
 
 MOST_CALLS = 128
 """How many calls may run or wait at the same time: so many connections can wait for them, and others are left."""
+
+COMMANDS: Final = Metric(
+    "rpiserve_commands_total", "Calls of commands, by what came of them.", "counter", ("name", "outcome")
+)
+ACTIVE: Final = Metric("rpiserve_commands_active", "Calls of commands that run, or wait for their turn.", "gauge")
 
 
 class CommandsRoom:
@@ -39,6 +47,7 @@ class CommandsRoom:
         surroundings: Surroundings | None = None,
     ) -> None:
         self._commands = commands
+        self._outcomes: Counter[tuple[str, str]] = Counter()
         self._incidents = Incidents(clock)
         self._max_workers = max_workers
         owned = [(name, command.owner) for name, command in commands.items() if command.owner is not None]
@@ -68,10 +77,15 @@ class CommandsRoom:
         """
         command = self._commands.get(name)
         if command is None:
+            self._outcomes["", "unknown"] += 1  # not by its name: there may be any number of them
             raise UnknownCommand(f"there is no command {name[:100]!r}; /cmds lists them")
-        converted = command.signature.convert(arguments)
         invoker = self._concurrent if command.owner is None else self._serial
-        self._check_room(invoker)
+        try:
+            converted = command.signature.convert(arguments)
+            self._check_room(invoker)
+        except (BadArguments, ResourceHeld) as error:
+            self._outcomes[name, "invalid" if isinstance(error, BadArguments) else "busy"] += 1
+            raise
         run = invoker.start(
             attrs.evolve(command.function, call=partial(command.function.call, **converted)),
             timeout=command.timeout,
@@ -81,8 +95,16 @@ class CommandsRoom:
         )
         # A Deferred of its own: to cancel it gives up the answer, not the run.
         answer: Deferred[bytes] = Deferred()
-        run.result.addErrback(self._explain, name).addBoth(answer.callback)
+        run.result.addBoth(self._count, name).addErrback(self._explain, name).addBoth(answer.callback)
         return answer
+
+    def _count(self, outcome: Any, name: str) -> Any:
+        kind = "success"
+        if isinstance(outcome, Failure):
+            kinds = {HandlerTimeout: "timeout", ResourceHeld: "busy", Cancelled: "cancelled"}
+            kind = next((kinds[error] for error in kinds if outcome.check(error)), "error")
+        self._outcomes[name, kind] += 1
+        return outcome
 
     def _check_room(self, invoker: Invoker) -> None:
         if len(self._serial.active) + len(self._concurrent.active) >= MOST_CALLS:
@@ -97,6 +119,14 @@ class CommandsRoom:
             {"Name": name, "Args": command.signature.texts(), "Doc": command.doc, "Schema": command.signature.schema()}
             for name, command in self._commands.items()
         ]
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield what ``/metrics`` shows of them."""
+        for labels, count in self._outcomes.items():
+            yield COMMANDS.sample(count, *labels)
+        yield ACTIVE.sample(len(self._serial.active) + len(self._concurrent.active))
+        for invoker in (self._serial, self._concurrent):
+            yield from invoker.pool.samples()
 
     def stop(self) -> Deferred[Any]:
         """Return a Deferred that fires when all calls have ended that are not stuck. Those that wait are given up."""

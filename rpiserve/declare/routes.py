@@ -57,6 +57,8 @@ class _FiniteConverter(FloatConverter):
         return number
 
 
+_TEXTS: Final = (None, "string", "path")
+
 _KINDS: Final = ("string", "int", "float", "path", "uuid", "any")
 
 CONVERTERS: Final[Mapping[str, type[BaseConverter]]] = {
@@ -65,6 +67,12 @@ CONVERTERS: Final[Mapping[str, type[BaseConverter]]] = {
     "float": _FiniteConverter,
 }
 """What the variables of a path may be, by the names that they have in it."""
+
+MOST_TEXTS: Final = 2
+"""How many variables that may be any text can stand between two slashes of a path, and how many of the kind ``path``.
+
+There are about as many ways to divide a long text among them as it has letters, to that power less one; and a client
+may have them all tried."""
 
 _VARIABLE = re.compile(r"<(?:(?P<converter>[a-zA-Z_]\w*)(?:\([^<>]*\))?:)?(?P<name>[a-zA-Z_]\w*)>")
 _FIXED = re.compile(r"[^\x00-\x20\x7f%?#\\<>]*")
@@ -251,10 +259,14 @@ def _checked_path(path: object) -> tuple[str, Mapping[str, str]]:
     variables = {match["name"]: match["converter"] or "string" for match in matches}
     if len(variables) < len(matches):
         raise DeclarationError(f"{path}: two variables have the same name")
+    texts = [sum(each["converter"] in _TEXTS for each in _VARIABLE.finditer(part)) for part in path.split("/")]
+    if max(*texts, [*variables.values()].count("path")) > MOST_TEXTS:
+        raise DeclarationError(f"{path}: at most {MOST_TEXTS} texts can stand side by side, and {MOST_TEXTS} paths")
     if unknown := sorted(set(variables.values()) - set(_KINDS)):
         raise DeclarationError(f"{path}: there is no converter {unknown[0]!r}; there are {', '.join(_KINDS)}")
+    sample = _VARIABLE.sub(lambda match: "1.0" if match["converter"] == "float" else "1", path)
     try:
-        Map([Rule(path or "/")])
+        Map([Rule(path or "/")]).bind("").test(sample)  # which compares a number with limits that may be none
     except (LookupError, ValueError, TypeError) as error:
         raise DeclarationError(f"{path}: this cannot be matched: {error}") from None
     return path, variables

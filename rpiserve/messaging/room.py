@@ -6,9 +6,9 @@ handler has given one itself. What cannot be run is answered with the reason, so
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -25,6 +25,7 @@ from rpiserve.messaging.bus import Bus, Receiver
 from rpiserve.messaging.exchange import Exchange, PubSubRequest, PubSubResponse, Send
 from rpiserve.messaging.link import Link, Progress
 from rpiserve.messaging.messenger import Messenger
+from rpiserve.ports import Metric, Sample
 from rpiserve.signature import BadArguments, Payload
 
 log = Logger()
@@ -40,6 +41,19 @@ LONGEST_TEXT = 1000
 
 REMINDER = 60.0
 """Seconds for which further broken or dropped messages are counted and not logged."""
+
+ACTIONS: Final = Metric(
+    "rpiserve_actions_total", "Requests for actions, by what they were answered.", "counter", ("name", "outcome")
+)
+COUNTED: Final = {
+    "received": Metric("rpiserve_messages_received_total", "Messages that have come by the bus.", "counter"),
+    "broken": Metric("rpiserve_messages_broken_total", "Messages that were no valid ones.", "counter"),
+    "dropped": Metric("rpiserve_messages_dropped_total", "Broadcasts that there was no room for.", "counter"),
+    "unsent": Metric("rpiserve_replies_unsent_total", "Answers that the bus did not take.", "counter"),
+    "failed": Metric("rpiserve_listener_failures_total", "Broadcasts whose listener has failed.", "counter"),
+}
+ACTIVE: Final = Metric("rpiserve_messages_active", "Messages that are being handled, or wait for a thread.", "gauge")
+CONNECTED: Final = Metric("rpiserve_bus_connected", "Whether the bus is connected.", "gauge", ("kind", "bus"))
 
 
 class MessagingRoom:
@@ -73,6 +87,7 @@ class MessagingRoom:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.messenger = Messenger(name, bus, invoker.clock)
+        self._outcomes: Counter[tuple[str, str]] = Counter()
         self._name = name
         self._actions = actions
         self._bus = bus
@@ -142,6 +157,17 @@ class MessagingRoom:
         }
         return {"bus": bus, "services": [{"name": self._name, "actions": actions}]}
 
+    def samples(self) -> Iterator[Sample]:
+        """Yield what ``/metrics`` shows of the messages and the bus."""
+        state = self._bus.state
+        yield CONNECTED.sample(state.connected, state.kind, state.name)
+        for labels, count in self._outcomes.items():
+            yield ACTIONS.sample(count, *labels)
+        for counted, metric in COUNTED.items():
+            yield metric.sample(self.counts[counted])
+        yield ACTIVE.sample(len(self._invoker.active))
+        yield from self._invoker.pool.samples()
+
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def _request_arrived(self, channel: str, message: bytes) -> None:
@@ -179,11 +205,12 @@ class MessagingRoom:
     def _handle(self, request: wire.Request, channel: str | None, size: int, send: Send | None) -> None:
         action = self._actions.get(request.action) if isinstance(request.action, str) else None
         if action is None:
-            exchange = Exchange(f"{request.action!r:.80}", send, self.counts)
+            # Not counted by its name: there may be any number of them.
+            exchange = Exchange(f"{request.action!r:.80}", send, self.counts, partial(self._tally, ""))
             self._refuse(exchange, wire.UNKNOWN_ACTION, f"{self._name} has no action {request.action!r:.80}")
             return
         name = action.function.name
-        exchange = Exchange(name, send, self.counts)
+        exchange = Exchange(name, send, self.counts, partial(self._tally, name))
         view = PubSubRequest.of(request, channel)
         try:
             arguments = self._arguments(action.payload, view, view.payload)
@@ -211,6 +238,9 @@ class MessagingRoom:
         run.result.addCallback(self._succeed, exchange)
         run.result.addErrback(self._explain, exchange, name)
         run.result.addErrback(lambda failure: log.failure("while answering for {name}", failure, name=name))
+
+    def _tally(self, name: str, outcome: str) -> None:
+        self._outcomes[name, outcome] += 1
 
     @staticmethod
     def _arguments(wanted: Payload, plain: object, payload: object) -> tuple[Any, ...]:

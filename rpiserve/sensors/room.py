@@ -1,8 +1,8 @@
 """The room of all that polls: the pollers, the long-running threads, and the ageing of what they wrote."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import tzinfo
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
@@ -14,6 +14,7 @@ from rpiserve.data import DataTree
 from rpiserve.declare.base import Every, Polled
 from rpiserve.errors import StartError
 from rpiserve.invoke import Invoker, Resource
+from rpiserve.ports import Metric, Sample
 from rpiserve.registry import Registry
 from rpiserve.sensors.cadence import Cadence, FixedDelay, FixedRate, Planned
 from rpiserve.sensors.long_running import LongRunner
@@ -23,6 +24,18 @@ log = Logger()
 
 AGEING_INTERVAL = 1.0
 """Seconds between two looks for values that have become stale."""
+
+_LABELS: Final = ("name", "kind")
+RUNS: Final = Metric("rpiserve_handler_runs_total", "Runs that a handler has begun.", "counter", _LABELS)
+FAILURES: Final = Metric("rpiserve_handler_failures_total", "Runs that have failed.", "counter", _LABELS)
+MISSED: Final = Metric(
+    "rpiserve_handler_missed_total", "Runs that fell out because the one before had not ended.", "counter", _LABELS
+)
+DURATION: Final = Metric("rpiserve_handler_duration_seconds", "How long the last run took.", "gauge", _LABELS)
+FAILING: Final = Metric("rpiserve_handler_failing", "Whether the last run has failed.", "gauge", _LABELS)
+STUCK: Final = Metric(
+    "rpiserve_handler_stuck", "Whether a run has passed its time limit and not ended yet.", "gauge", _LABELS
+)
 
 
 class SensorsRoom:
@@ -77,6 +90,18 @@ class SensorsRoom:
     def report(self) -> list[dict[str, Any]]:
         """Return what ``/sensors`` shows."""
         return [part.report() for part in self._parts]
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield what ``/metrics`` shows of the handlers."""
+        for report in self.report():
+            labels = report["name"], report["kind"]
+            yield RUNS.sample(report["runs"], *labels)
+            yield FAILURES.sample(report["failures"], *labels)
+            yield MISSED.sample(report["missed"], *labels)
+            yield FAILING.sample(report["state"] == "error", *labels)
+            yield STUCK.sample(report["stuck"], *labels)
+            if report["duration"] is not None:
+                yield DURATION.sample(report["duration"], *labels)
 
 
 def cadence_of(polled: Polled, clock: IReactorTime, wall: Callable[[], float]) -> Cadence:

@@ -6,11 +6,13 @@ rest of this package sees to it that these are the right ones.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 from urllib.parse import quote
 
 from twisted.internet.interfaces import IReactorTime
 
+from rpiserve.ports import Metric, Sample
 from rpiserve.tokens import CONTROL, READ, Token, TokenFile
 from rpiserve.web.channel import LimitedRequest
 from rpiserve.web.problems import Problem
@@ -42,6 +44,11 @@ TABLE: Final[dict[str, dict[str, str]]] = {
     "www": {"GET": READ},
 }
 """What each built-in path needs, by its first segment and the method. What has no entry is closed."""
+
+REASONS: Final = ("refused", "wrong", "role", "throttled")
+DENIED: Final = Metric(
+    "rpiserve_http_denied_total", "Requests that were not let in, by the reason.", "counter", ("reason",)
+)
 
 
 def needed(segment: str, method: str) -> str | None:
@@ -82,6 +89,11 @@ class Access:
         """Whether there is something to log in with."""
         return self._tokens is not None
 
+    def samples(self) -> Iterator[Sample]:
+        """Yield what ``/metrics`` shows of who was not let in."""
+        for reason in REASONS:
+            yield DENIED.sample(self.counts[reason], reason)
+
     def require(self, request: LimitedRequest, role: str | None) -> None:
         """Let ``request`` in, if it may do what needs ``role``; None for what is closed.
 
@@ -103,6 +115,7 @@ class Access:
                 )
             return
         token = self._token_of(request, self._tokens)
+        request.token_name = token.name
         if role == CONTROL and token.role != CONTROL:
             self.counts["role"] += 1
             scope = {b"WWW-Authenticate": b'Bearer realm="rpiserve", error="insufficient_scope", scope="control"'}

@@ -1,5 +1,6 @@
 """The HTTP API: every route that a daemon has by itself."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from klein import Klein
@@ -20,6 +21,7 @@ from rpiserve.web.commands import CommandRoutes
 from rpiserve.web.dashboard import Dashboard
 from rpiserve.web.events import EventRoutes
 from rpiserve.web.login import LoginRoutes
+from rpiserve.web.metrics import Metrics
 from rpiserve.web.problems import Problem, answer_failure, answer_other_method
 from rpiserve.web.site import decode_segment
 from rpiserve.web.static import Pages
@@ -33,7 +35,7 @@ class Api:
     Args:
         tree: what `/data` serves.
         handlers: who tells of the handlers.
-        parts: the parts that `/ready` asks.
+        parts: the parts that `/ready` asks, by name.
         commands: what `/cmds` and `/cmd` do.
         actions: what `/actions` and `/services` do.
         broadcasts: what `/broadcasts` does.
@@ -41,6 +43,8 @@ class Api:
         messaging: who tells of the services.
         dashboard: what `/` serves, if anything.
         login: what `/login` and `/logout` do.
+        metrics: what `/metrics` does.
+        openapi: what `/openapi.json` serves.
         pages: what `/www` serves, if anything.
     """
 
@@ -53,7 +57,7 @@ class Api:
         *,
         tree: DataTree,
         handlers: HandlerReports,
-        parts: list[Readiness],
+        parts: Mapping[str, Readiness],
         commands: CommandRoutes,
         actions: ActionRoutes,
         broadcasts: BroadcastRoutes,
@@ -61,6 +65,8 @@ class Api:
         messaging: Messaging,
         dashboard: Dashboard | None,
         login: LoginRoutes,
+        metrics: Metrics,
+        openapi: bytes,
         pages: Pages | None,
     ) -> None:
         self._tree = tree
@@ -73,6 +79,8 @@ class Api:
         self._messaging = messaging
         self._dashboard = dashboard
         self._login = login
+        self._metrics = metrics
+        self._openapi = openapi
         self._pages = pages
 
     def resource(self) -> IResource:
@@ -109,8 +117,21 @@ class Api:
     @app.route("/ready", methods=READ)
     def ready(self, request: LimitedRequest) -> Deferred[None]:
         """Say whether all parts are ready, and if not, why."""
-        reasons = [reason for part in self._parts for reason in part.reasons()]
-        return request.answer_json(codec.encode({"ready": not reasons, "reasons": reasons}), 503 if reasons else 200)
+        reasons = {name: part.reasons() for name, part in self._parts.items()}
+        parts = {name: {"ready": not why, "reasons": why} for name, why in reasons.items()}
+        every = [reason for why in reasons.values() for reason in why]
+        answer = {"ready": not every, "reasons": every, "parts": parts}
+        return request.answer_json(codec.encode(answer), 503 if every else 200)
+
+    @app.route("/metrics", methods=READ)
+    def metrics(self, request: LimitedRequest) -> Deferred[None]:
+        """Tell what Prometheus asks for."""
+        return self._metrics.get(request)
+
+    @app.route("/openapi.json", methods=READ)
+    def openapi(self, request: LimitedRequest) -> Deferred[None]:
+        """Serve the OpenAPI document."""
+        return request.answer(200, JSON, self._openapi, {b"Cache-Control": b"no-cache"})
 
     @app.route("/cmds", methods=READ)
     def cmds(self, request: LimitedRequest) -> Deferred[None]:

@@ -8,12 +8,15 @@ from rpiserve.web.problems import Problem
 
 
 def check_json(request: LimitedRequest) -> None:
-    """Check that ``request`` says its body is JSON, which no HTML form can say.
+    """Check that ``request`` says its body is JSON, which no HTML form can say; or has neither a body nor a type.
 
     Raises:
         Problem: 415, it does not.
     """
-    content_type = request.getHeader(b"Content-Type") or b""
+    content_type = request.getHeader(b"Content-Type")
+    if content_type is None and not request.content.getvalue():
+        return
+    content_type = content_type or b""
     if content_type.split(b";")[0].strip().lower() != b"application/json":
         raise Problem(415, "the body is JSON, and Content-Type says so: application/json")
 

@@ -81,7 +81,13 @@ class LimitedRequest(server.Request):
     secure = False
     proxied = False
 
+    route = "none"
+    """What it is counted under in ``/metrics``: there are few of these, whatever clients send."""
+
     is_authenticated = False
+    token_name: str | None = None
+    """Of the token that it has shown, for the log."""
+
     still_allowed: Callable[[], bool] | None = None
     """Tells whether it would be let in now. An answer that goes on for long ends when it would not."""
 
@@ -116,6 +122,12 @@ class LimitedRequest(server.Request):
         except Exception:  # noqa: BLE001 - whatever it is becomes an answer
             self.processingFailed(Failure())
 
+    def connectionLost(self, reason: Failure) -> None:
+        """Give up the answer, which nobody waits for any more."""
+        if self.site is not None and not self.finished:
+            self.site.log(self)
+        super().connectionLost(reason)
+
     def session_name(self) -> str:
         """Return the name of the cookie of a session: a browser sends those of all ports of a host to each of them."""
         port = getattr(self.getHost(), "port", None)
@@ -131,6 +143,7 @@ class LimitedRequest(server.Request):
         origin, method = _text_of(self, b"Origin"), _text_of(self, b"Access-Control-Request-Method")
         if self.method != b"OPTIONS" or origin is None or method is None:
             return False
+        self.responseHeaders.removeHeader(b"Access-Control-Expose-Headers")
         self.set_headers(cors.preflight(origin, method, _text_of(self, b"Access-Control-Request-Headers") or ""))
         self.answer(204, JSON, b"", {}).addCallback(lambda _: self.finish())
         return True
@@ -312,6 +325,14 @@ class LimitedChannel(http.HTTPChannel):
         else:
             self.transport.abortConnection()
 
+    # --- counting ----------------------------------------------------------------------------------------------------
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Any) -> None:
+        """Begin with an answer, which each does here, and count it."""
+        request = self.requests[-1]
+        self.site.count(request.route, request.method, code)
+        super().writeHeaders(version, code, reason, headers)
+
     # --- refusing ----------------------------------------------------------------------------------------------------
 
     def refuse_body(self) -> None:
@@ -323,6 +344,9 @@ class LimitedChannel(http.HTTPChannel):
         if self.phase == "refused":
             return
         self.phase = "refused"
+        self.site.count("none", b"", b"%d" % problem.status)
+        if self.site.requests is not None:
+            self.site.requests.note_refusal(getattr(self.transport.getPeer(), "host", None), problem.status)
         self.transport.unregisterProducer()  # a transport that has paused its producer is not closed
         cors, request = self.site.cors, self.requests[-1] if self.requests else None
         headers = {} if cors is None else cors.headers(request and _text_of(request, b"Origin"))

@@ -24,6 +24,9 @@ TYPES = {
 POLICY = b"default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 
 
+LOG_OUT = b'<form method="post" action="/logout"><button class="quiet">Log out</button></form>'
+
+
 @attrs.frozen
 class _File:
     kind: bytes
@@ -32,14 +35,18 @@ class _File:
 
 
 class Dashboard:
-    """Serves the files of the dashboard, from memory."""
+    """Serves the files of the dashboard, from memory.
 
-    def __init__(self) -> None:
+    Args:
+        has_login: whether people log in to see it.
+    """
+
+    def __init__(self, has_login: bool) -> None:
         self._files: dict[str, _File] = {}
         for file in files("rpiserve.web").joinpath("dashboard").iterdir():
             kind = TYPES.get(file.name.rpartition(".")[2])
             if kind is not None:
-                body = file.read_bytes()
+                body = file.read_bytes().replace(b"<!-- log out -->", LOG_OUT if has_login else b"")
                 tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
                 self._files[file.name] = _File(kind.encode(), body, tag.encode())
 

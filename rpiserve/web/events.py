@@ -6,7 +6,7 @@ always arrives, however often the connection is lost, and there is no log of eve
 come as ``sensor``, and what is sent on channels of the bus as ``broadcast``.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from rpiserve import codec, wire
 from rpiserve.data import DataTree
 from rpiserve.errors import MessageError, PathError
-from rpiserve.feed import Changes, TreeFeed, leaves
+from rpiserve.feed import Changes, TreeFeed, merge, split
 from rpiserve.nodes import Leaf, Part
 from rpiserve.paths import Path, format_path, parse_path
 from rpiserve.ports import HandlerReports, Messaging
@@ -40,6 +40,9 @@ JITTER_SECONDS: Final = 1.0
 
 MOST_NAMED: Final = 16
 """How many paths, and how many channels and patterns, one stream may name."""
+
+MOST_KEPT: Final = 16
+"""How many first events are kept for the next client that wants the same."""
 
 CHANGE, SENSOR, BROADCAST = "change", "sensor", "broadcast"
 
@@ -87,10 +90,6 @@ class Wish:
         except (MessageError, PathError) as error:
             raise Problem(400, str(error)) from None
 
-    def covers(self, path: Path) -> bool:
-        """Tell whether it is for what stands at ``path``."""
-        return any(path[: len(each)] == each for each in self.paths)
-
 
 class EventRoutes:
     """Answers the requests for events.
@@ -120,7 +119,7 @@ class EventRoutes:
         self._provenance = provenance
         self._streams = streams
         self._followers: dict[EventStream, Wish] = {}
-        self._snapshots: dict[Wish, bytes] = {}
+        self._first_events: dict[tuple[Wish, str | None], bytes] = {}
         self._reports: dict[str, dict[str, Any]] = {}
         self._ticks = 0
         self._ticker = LoopingCall(self._tick)
@@ -160,7 +159,7 @@ class EventRoutes:
         """Look at what ``wish`` is for, if nobody has followed it: who comes later begins with the last look."""
         if not self._followers:
             self._feed.advance()
-            self._snapshots.clear()
+            self._first_events.clear()
         if SENSOR in wish.types and not any(SENSOR in other.types for other in self._followers.values()):
             self._reports = {report["name"]: report for report in self._handlers.report()}
 
@@ -169,12 +168,7 @@ class EventRoutes:
         if not self._ticker.running:
             self._ticker.start(TICK_SECONDS, now=False)
         if CHANGE in wish.types:
-            # Ages are not told anew when they alone change, so who wants them begins anew.
-            missed = None if last is None or wish.meta else self._feed.since(last.decode("latin-1"))
-            if missed is None:
-                stream.write(self._snapshot(wish))
-            else:
-                stream.send(CHANGE, self._encoded(missed, wish) or _NOTHING, self._feed.revision)
+            stream.write(self._first_event(wish, None if last is None else last.decode("latin-1")))
         if SENSOR in wish.types:
             for report in self._reports.values():
                 stream.send(SENSOR, codec.encode(report))
@@ -197,15 +191,13 @@ class EventRoutes:
         changes = self._feed.advance()
         if changes is None:
             return
-        self._snapshots.clear()
-        events: dict[Wish, bytes] = {}  # many want the same
+        self._first_events.clear()
+        wishes = {wish for wish in self._followers.values() if CHANGE in wish.types}  # many want the same
+        parts = split(changes, {path for wish in wishes for path in wish.paths})
+        events = {wish: self._change(merge(parts[path] for path in wish.paths), wish) for wish in wishes}
         for stream, wish in list(self._followers.items()):
-            if CHANGE in wish.types:
-                if wish not in events:
-                    data = self._encoded(changes, wish)
-                    events[wish] = b"" if data is None else event_bytes(CHANGE, data, self._feed.revision)
-                if event := events[wish]:
-                    stream.write(event)
+            if event := events.get(wish):
+                stream.write(event)
 
     def _tell_reports(self) -> None:
         if not any(SENSOR in wish.types for wish in self._followers.values()):
@@ -218,37 +210,37 @@ class EventRoutes:
                 for event in events:
                     stream.write(event)
 
+    def _first_event(self, wish: Wish, last: str | None) -> bytes:
+        """Return the snapshot, or what has changed since ``last`` if that is known."""
+        if wish.meta:
+            # Ages are not told anew when they alone change, so who wants them begins anew; and they are of this moment.
+            return self._snapshot(wish)
+        event = self._first_events.get((wish, last))
+        if event is None:
+            missed = None if last is None else self._feed.since(last, wish.paths)
+            event = self._snapshot(wish) if missed is None else self._change(missed, wish, or_nothing=True)
+            if len(self._first_events) >= MOST_KEPT:
+                self._first_events.clear()
+            self._first_events[wish, last] = event
+        return event
+
     def _snapshot(self, wish: Wish) -> bytes:
-        snapshot = self._snapshots.get(wish)
-        if snapshot is None:
-            data = codec.encode(self._leaves(self._parts(wish), wish))
-            snapshot = event_bytes("snapshot", data, self._feed.revision)
-            if not wish.meta:  # or its ages would be wrong next time
-                self._snapshots[wish] = snapshot
-        return snapshot
+        leaves = self._shown(self._feed.leaves(wish.paths), wish)
+        return event_bytes("snapshot", codec.encode(leaves), self._feed.revision)
 
-    def _parts(self, wish: Wish) -> Iterator[tuple[Path, Part]]:
-        for path in wish.paths:
-            try:
-                part = self._tree.find(path, self._feed.root)
-            except KeyError:
-                continue
-            yield from leaves(part, path)
-
-    def _encoded(self, changes: Changes, wish: Wish) -> bytes | None:
-        """Return the event of ``changes``; None if there is nothing in them that ``wish`` is for."""
+    def _change(self, changes: Changes, wish: Wish, or_nothing: bool = False) -> bytes:
+        """Return the event of ``changes``; if there is nothing in them, nothing, unless that is to be told, too."""
         # A renewed value is one that was set again: that changes its age, and nothing else.
-        news = {**changes.changed, **changes.renewed} if wish.meta else changes.changed
-        changed = self._leaves(news.items(), wish)
-        removed = [format_path(path) for path in changes.removed if wish.covers(path)]
-        return codec.encode({"changed": changed, "removed": removed}) if changed or removed else None
+        changed = {**changes.changed, **changes.renewed} if wish.meta else changes.changed
+        if not (changed or changes.removed or or_nothing):
+            return b""
+        removed = [format_path(path) for path in changes.removed]
+        data = codec.encode({"changed": self._shown(changed, wish), "removed": removed})
+        return event_bytes(CHANGE, data, self._feed.revision)
 
-    def _leaves(self, parts: Iterable[tuple[Path, Part]], wish: Wish) -> dict[str, Any]:
+    def _shown(self, parts: Mapping[Path, Part], wish: Wish) -> dict[str, Any]:
         now = self._tree.now()
-        return {format_path(path): _shown(part, wish.meta, now) for path, part in parts if wish.covers(path)}
-
-
-_NOTHING = codec.encode({"changed": {}, "removed": []})
+        return {format_path(path): _shown(part, wish.meta, now) for path, part in parts.items()}
 
 
 def _is_news(report: dict[str, Any], before: dict[str, Any] | None) -> bool:

@@ -24,6 +24,7 @@ from rpiserve.errors import (
     UnknownCommand,
 )
 from rpiserve.invoke import log_incident
+from rpiserve.redaction import hide_tokens
 from rpiserve.signature import BadArguments
 from rpiserve.web.exchange import phrase_of
 
@@ -53,7 +54,8 @@ class Problem(Exception):
     def body(self) -> bytes:
         """Return the answer's body."""
         title = {"type": "about:blank", "title": phrase_of(self.status), "status": self.status}
-        return codec.encode({**title, "detail": self.detail, **self.members})
+        # It may quote what a client has sent, who may have put a token into the wrong place.
+        return hide_tokens(codec.encode({**title, "detail": self.detail, **self.members}))
 
     def raw_answer(self, headers: Mapping[str, str]) -> bytes:
         """Return the whole answer, for a connection on which there is no request to answer and that is to be closed.

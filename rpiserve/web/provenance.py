@@ -53,7 +53,9 @@ class Provenance:
         if origin is not None and not _is_own(origin, host or ""):
             if self._cors is not None and self._cors.allows(origin, method or request.method.decode("latin-1")):
                 return
-            raise Problem(403, f"a page from {origin[:100]} may not do that; --cors-origin names those that may")
+            known = self._cors is not None and self._cors.knows(origin)
+            hint = "--cors-method names what they may" if known else "--cors-origin names those that may"
+            raise Problem(403, f"a page from {origin[:100]} may not do that; {hint}")
         if _site(request) not in (None, *TRUSTED_SITES):
             raise Problem(403, "a page from another site may not do that")
 

@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from rpiserve.context import Scope
 from rpiserve.declare.routes import BUILT_IN, CONVERTERS, Route
 from rpiserve.errors import Cancelled, DataError, HandlerTimeout, HttpError, ResourceHeld
+from rpiserve.handler import Where
 from rpiserve.invoke import Incidents, Invoker
 from rpiserve.signature import BadArguments
 from rpiserve.tokens import CONTROL, READ
@@ -27,6 +28,9 @@ from rpiserve.web.site import decode_segment
 
 MOST_CALLS = 128
 """How many requests may be under way at the same time, those that wait for a thread among them."""
+
+LONGEST_PATH = 2000
+"""How many characters a path of the app's own may have, encoded: to find its route may take the square of that."""
 
 READING = (b"GET", b"HEAD")
 
@@ -55,12 +59,16 @@ class Front(Resource):
         """Answer ``request``.
 
         Raises:
-            Problem: 404, the path has a segment of dots, which no variable shall bring to a handler.
+            Problem: 404, the path has a segment of dots, which no variable shall bring to a handler; 414, it is too
+                long.
         """
         segments = [decode_segment(segment) for segment in request.postpath]
         if segments[0] in BUILT_IN:
+            request.route = f"/{segments[0]}"
             self._access.require(request, needed(segments[0], request.method.decode("latin-1")))
             return self._built_in.render(request)
+        if sum(map(len, request.postpath)) > LONGEST_PATH:
+            raise Problem(414, f"a path may have {LONGEST_PATH} characters here")
         if any({".", ".."} & set(segment.split("/")) for segment in segments):
             raise Problem(404, "a path has no segments of dots here")
         # Else decoded, so that what is not ASCII matches a route as it is written there.
@@ -118,13 +126,14 @@ class AppRoutes:
 
     def _answer(self, route: Route, request: LimitedRequest, variables: dict[str, Any]) -> Deferred[None]:
         reads = request.method in READING
+        request.route = route.path or "/"
         self._access.require(request, route.role or (READ if reads else CONTROL))
         if not reads:
             self._provenance.check(request)
         view = _view(request, {name: _decoded(value) for name, value in variables.items()})
         if len(self._invoker.active) >= MOST_CALLS:
             raise Problem(503, f"{MOST_CALLS} requests are being answered already; try again later")
-        if self._invoker.pool.stuck >= self._max_workers:
+        if route.function.where is Where.THREAD and self._invoker.pool.stuck >= self._max_workers:
             raise Problem(503, f"{self._invoker.pool.stuck} requests hang; try again later")
         response = HttpResponse()
         name = route.function.name

@@ -43,6 +43,10 @@ def endpoint_for(
         port += ":mode=600"
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, port)
+    except (IndexError, KeyError) as error:
+        if port.startswith("systemd:"):
+            raise StartError(f"--port {port}: systemd has handed over no such socket") from error
+        raise StartError(f"--port {port}: this is no endpoint: {error}") from error
     except Exception as error:  # each kind of endpoint raises what it likes
         raise StartError(f"--port {port}: this is no endpoint: {error}") from error
     return endpoint
@@ -57,6 +61,9 @@ class WebServer:
         name: what the endpoint is called in errors.
         open: listen beyond this machine, too.
         scheme: ``http`` or ``https``, for the log.
+
+    Attributes:
+        address: where it listens, as a person writes it; empty before that.
     """
 
     def __init__(
@@ -68,6 +75,7 @@ class WebServer:
         self._open = open
         self._scheme = scheme
         self._port: IListeningPort | None = None
+        self.address = ""
 
     def listen(self) -> None:
         """Begin to listen.
@@ -89,7 +97,8 @@ class WebServer:
                 "use --host 127.0.0.1, or --token-file (rpiserve token add NAME makes one), or --open if you mean it"
             )
         self._port = port
-        log.info("serving on {address}", address=describe(address, self._scheme))
+        self.address = describe(address, self._scheme)
+        log.info("serving on {address}", address=self.address)
 
     def stop_listening(self) -> Deferred[object]:
         """Take no more connections."""

@@ -5,12 +5,14 @@ nothing happens a comment is sent now and then, so that both sides learn when th
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from zope.interface import implementer
 
+from rpiserve.ports import Metric, Sample
 from rpiserve.web.channel import CHUNK, LimitedRequest
 from rpiserve.web.problems import Problem
 
@@ -26,6 +28,14 @@ MOST_UNREAD = 1 << 20
 """In bytes. A client that lets more pile up behind the event that is being sent, however large that is, is dropped."""
 
 CONTENT_TYPE = b"text/event-stream"
+
+OPEN: Final = Metric("rpiserve_event_streams", "Streams of events that are under way.", "gauge")
+OPENED: Final = Metric("rpiserve_event_streams_opened_total", "Streams of events that were begun.", "counter")
+DROPPED: Final = Metric(
+    "rpiserve_event_streams_dropped_total",
+    "Streams of events that were cut off: the client did not read, or may not listen any more.",
+    "counter",
+)
 
 
 def event_bytes(event: str, data: bytes, id: str | None = None) -> bytes:
@@ -53,9 +63,17 @@ class Streams:
         self._most = most
         self._streams: set[EventStream] = set()
         self._closed = False
+        self._opened = 0
+        self._dropped = 0
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield what ``/metrics`` shows of them."""
+        yield OPEN.sample(len(self._streams))
+        yield OPENED.sample(self._opened)
+        yield DROPPED.sample(self._dropped)
 
     def check(self) -> None:
         """Check that there may be one more.
@@ -79,9 +97,14 @@ class Streams:
             Problem: 503, there are too many, or the daemon is shutting down.
         """
         self.check()
-        stream = EventStream(request, self.clock, self._streams.discard, endless)
+        stream = EventStream(request, self.clock, self._forget, endless)
         self._streams.add(stream)
+        self._opened += 1
         return stream
+
+    def _forget(self, stream: "EventStream") -> None:
+        self._streams.discard(stream)
+        self._dropped += stream.dropped
 
     def close(self) -> None:
         """End all that would not end by themselves, and cut off who does not read; open no more."""
@@ -105,6 +128,7 @@ class EventStream:
 
     Attributes:
         behind: whether the client has something left to read.
+        dropped: whether it was cut off.
         ended: whether it has ended, however that came.
         on_end: called when it has ended.
         done: fires when it has ended. To cancel it, as Klein does when the client has left, ends it.
@@ -125,6 +149,7 @@ class EventStream:
         self._forget = forget
         self.ended = False
         self.behind = False
+        self.dropped = False
         self._sending = memoryview(b"")
         self._waiting: deque[bytes] = deque()
         self._unread = 0
@@ -160,6 +185,7 @@ class EventStream:
 
     def drop(self) -> None:
         """End the stream and its connection, without a wait for the client to read."""
+        self.dropped = True
         if self._request.channel is not None:
             self._request.channel.transport.abortConnection()
         self._over()

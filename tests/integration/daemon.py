@@ -9,11 +9,13 @@ with running_daemon(tmp_path, APP, "--header-timeout", "0.3", env={"RPISERVE_DEB
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -91,6 +93,14 @@ class Daemon:
             self._reader.join(PATIENCE)
 
 
+def until(condition: Callable[[], object]) -> None:
+    """Wait for something that comes about in another process, as long as there is hope."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "that does not come about"
+        select.select([], [], [], 0.01)
+
+
 def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment for a daemon, ``variables`` included: this process's own, and what `SITE` does to it."""
     paths = [str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -107,6 +117,7 @@ def running_daemon(
     port: str = "0",
     ready: str = SERVING,
     program: Sequence[str] = PROGRAM,
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[Daemon]:
     """Run a daemon, and end it at the end of the block.
 
@@ -118,6 +129,7 @@ def running_daemon(
         port: the option ``--port``.
         ready: a pattern of the line in its log to wait for; its first group, if it has one, is the URL.
         program: what is run with the options.
+        pass_fds: the files that it inherits.
     """
     (tmp_path / "daemon_app.py").write_text(app_source, encoding="utf-8")
     process = subprocess.Popen(
@@ -127,6 +139,7 @@ def running_daemon(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        pass_fds=pass_fds,
         encoding="utf-8",
         errors="replace",
     )

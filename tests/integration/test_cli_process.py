@@ -415,7 +415,7 @@ class TestSecrets:
             thread = threading.Thread(target=answer)
             thread.start()
             try:
-                assert failure("publish", "a", "--url", url, RPISERVE_TOKEN=PASSWORD) == (1, "who are you?")
+                assert failure("publish", "a", "--url", url, RPISERVE_TOKEN=PASSWORD) == (6, "who are you?")
             finally:
                 thread.join(PATIENCE)
         assert f"\r\nAuthorization: Bearer {PASSWORD}\r\n".encode() in asked[0]
@@ -427,7 +427,7 @@ class TestUsage:
         code, output, errors = outcome("--help")
         assert (code, errors) == (0, "")
         assert all(word in output for word in ("call", "publish", "listen", "RPISERVE_URL", "RPISERVE_REDIS"))
-        assert all(f"\n    {number} " in output for number in (0, 1, 2, 3, 4, 5, 130))
+        assert all(f"\n    {number} " in output for number in (0, 1, 2, 3, 4, 5, 6, 130))
 
     def test_no_target(self) -> None:
         """Without an address it is exit code 2, and the line says what to give."""

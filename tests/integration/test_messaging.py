@@ -496,7 +496,7 @@ def test_payloads_in_the_log(tmp_path: Path, bus_options: tuple[str, ...]) -> No
         log = daemon.log()
     for text in HOSTILE:
         for line in (text, f"as a field: {text}", f"as an argument: {text}", f"news: {text}"):
-            assert re.search(rf"[\]#] ?{re.escape(line)}$", log, re.MULTILINE), (line, log)
+            assert re.search(rf": {re.escape(line)}$", log, re.MULTILINE), (line, log)
     assert "__builtins__" not in log
     assert "Traceback" not in log
 

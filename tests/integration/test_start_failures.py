@@ -98,7 +98,7 @@ CASES = {
         arguments=("-p", "tcp:0", "--host", "::1"),
     ),
     "beyond this machine": Case(
-        rf"{REACHABLE}: use --host 127.0.0.1, or --open if you mean it",
+        rf"{REACHABLE}: use --host 127.0.0.1, or --token-file .*, or --open if you mean it",
         arguments=("--host", "0.0.0.0", "-p", "0"),
     ),
     "unknown endpoint": Case(

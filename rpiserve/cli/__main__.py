@@ -1,0 +1,5 @@
+"""The command ``rpiserve``, as ``python -m rpiserve.cli``."""
+
+from rpiserve.cli import main
+
+main()

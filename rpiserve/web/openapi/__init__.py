@@ -1,0 +1,1 @@
+"""The OpenAPI document of an app: what `rpiserve.web.openapi.document` makes of its declarations."""

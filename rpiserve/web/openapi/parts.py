@@ -1,0 +1,114 @@
+"""What the operations in the OpenAPI document are made of."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from rpiserve.web.exchange import JSON, PROBLEM_JSON, phrase_of
+from rpiserve.web.openapi.schemas import ref
+
+TEXT: Final = {"type": "string"}
+TEXT_OR_NULL: Final = {"type": ["string", "null"]}
+
+ANY_REQUEST: Final = (400, 401, 403, 408, 413, 421, 429)
+"""The statuses of the errors that every request may get, before anybody has looked at what it asks for."""
+
+
+def record(**properties: Any) -> dict[str, Any]:
+    """Return the schema of an object that has all of ``properties``, and may have more."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def array(items: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of an array of ``items``."""
+    return {"type": "array", "items": items}
+
+
+PROBLEM: Final = {
+    "title": "Problem",
+    "description": "What went wrong (RFC 9457).",
+    "type": "object",
+    "properties": {
+        "type": {**TEXT, "format": "uri-reference"},
+        "title": {**TEXT, "description": "What the status is called."},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {**TEXT, "description": "What was wrong, and what to do."},
+        "errors": {
+            **array(record(argument=TEXT, message=TEXT)),
+            "description": "With 422: what is wrong with which argument or field.",
+        },
+        "incident": {**TEXT, "description": "With 500: what to look for in the log of the daemon."},
+        "code": {**TEXT_OR_NULL, "description": "With a request to a service: the code of its error, if it has one."},
+    },
+    "required": ["type", "title", "status", "detail"],
+}
+
+
+def content(schema: dict[str, Any], media_type: str = JSON) -> dict[str, Any]:
+    """Return the content of a body with ``schema``."""
+    return {media_type: {"schema": schema}}
+
+
+def answer(description: str, schema: dict[str, Any], media_type: str = JSON) -> dict[str, Any]:
+    """Return an answer with a body."""
+    return {"description": description, "content": content(schema, media_type)}
+
+
+def ok(description: str, schema: dict[str, Any], media_type: str = JSON) -> dict[str, Any]:
+    """Return the answer that is meant, by its status."""
+    return {"200": answer(description, schema, media_type)}
+
+
+def problem_answers() -> dict[str, Any]:
+    """Return the answers that are errors, by the names that `problems` refers to."""
+    statuses = (*ANY_REQUEST, 404, 415, 422, 500, 502, 503, 504)
+    return {f"problem-{status}": answer(phrase_of(status), ref("Problem"), PROBLEM_JSON) for status in statuses}
+
+
+def problems(*statuses: int) -> dict[str, Any]:
+    """Return the answers that are errors: those that any request may get, and those with ``statuses``."""
+    return {
+        str(status): {"$ref": f"#/components/responses/problem-{status}"}
+        for status in sorted({*ANY_REQUEST, *statuses})
+    }
+
+
+def operation(
+    tag: str,
+    summary: str,
+    description: str = "",
+    *,
+    responses: dict[str, Any],
+    parameters: Sequence[dict[str, Any]] = (),
+    body: dict[str, Any] | None = None,
+    required: bool = True,
+    public: bool = False,
+) -> dict[str, Any]:
+    """Return an operation.
+
+    Args:
+        tag: what kind of thing it is of.
+        summary: what it does, in a line.
+        description: more of that.
+        responses: the answers, by their statuses.
+        parameters: the parameters.
+        body: the schema of the request's body, which is JSON; None if it has none.
+        required: whether there has to be a body.
+        public: whether it needs no token even where others do.
+    """
+    result: dict[str, Any] = {"tags": [tag], "summary": summary}
+    if description:
+        result["description"] = description
+    if parameters:
+        result["parameters"] = list(parameters)
+    if body is not None:
+        result["requestBody"] = {"required": required, "content": content(body)}
+    if public:
+        result["security"] = []
+    return {**result, "responses": responses}
+
+
+def parameter(name: str, where: str, schema: dict[str, Any], description: str = "", **more: Any) -> dict[str, Any]:
+    """Return a parameter; ``where`` it is, is ``path``, ``query`` or ``header``."""
+    told = {"description": description} if description else {}
+    needed = {"required": True} if where == "path" else {}
+    return {"name": name, "in": where, **told, **needed, "schema": schema, **more}

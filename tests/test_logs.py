@@ -1,0 +1,503 @@
+"""The log: its lines, which there are, where they go, and what never is in them."""
+
+import io
+import json
+import os
+import re
+import syslog
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import LogEvent, Logger, LogLevel, LogPublisher
+from twisted.python.failure import Failure
+
+from rpiserve import logger as handler_logger
+from rpiserve import logs
+from rpiserve.logs import (
+    FORMATS,
+    JOURNAL,
+    JSON,
+    MOST_BYTES,
+    TEXT,
+    Levels,
+    LogObserver,
+    RotatingFile,
+    Stream,
+    Syslog,
+    is_journal,
+)
+
+TOKEN = "rpi_" + "x" * 43
+MORNING = 1795255575.25
+"""A time, in seconds since the epoch."""
+
+
+class Lines:
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return self.data.decode()
+
+
+def logged(format: str, event: LogEvent, *levels: str, known: tuple[str, ...] = ()) -> str:
+    """Return what is written of ``event``."""
+    lines = Lines()
+    LogObserver(format, lines, Levels(levels), known)(event)
+    return lines.text
+
+
+def event_of(
+    text: str, level: Any = LogLevel.info, namespace: str = "rpiserve.sensors.poller", **more: Any
+) -> LogEvent:
+    """Return an event whose text is ``text``."""
+    fields = {"log_level": level, "log_namespace": namespace, "log_time": MORNING, "log_format": "{text}"}
+    return {**fields, "text": text, **more}
+
+
+def failure_of(error: Exception) -> Failure:
+    """Return a failure with a traceback."""
+    try:
+        raise error
+    except Exception:  # noqa: BLE001 - it is the one above
+        return Failure()
+
+
+# --- lines -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("level", "name"),
+    [
+        (LogLevel.debug, "DEBUG"),
+        (LogLevel.info, "INFO "),
+        (LogLevel.warn, "WARN "),
+        (LogLevel.error, "ERROR"),
+        (LogLevel.critical, "CRITI"),
+    ],
+)
+def test_text(level: Any, name: str) -> None:
+    """For people: the local time, the level, the namespace without what all of ours have, and the text."""
+    line = logged(TEXT, event_of("it is warm", level), "debug")
+    assert re.fullmatch(rf"2026-11-2\d \d\d:\d\d:15 {name} sensors\.poller: it is warm\n", line)
+
+
+def test_text_of_a_failure() -> None:
+    """A traceback stands beneath, indented, and so does what else is of more than one line: no line can be forged."""
+    forged = "one\n2026-11-21 10:06:15 INFO  web: forged\r\x1b[2J\u2028three"
+    lines = logged(TEXT, event_of(forged, log_failure=failure_of(ValueError("no\nnumber")))).split("\n")
+    assert lines[0].endswith("sensors.poller: one")
+    assert lines[1] == r"    2026-11-21 10:06:15 INFO  web: forged\r\x1b[2J\u2028three"
+    assert lines[2] == "    Traceback (most recent call last):"
+    assert lines[-2:] == ["    number", ""]
+    assert all(line.startswith("    ") for line in lines[1:-1])
+
+
+def test_json() -> None:
+    """As JSON an event is one object on one line, with what can be asked for in fields of its own."""
+    failure = failure_of(ValueError("no number"))
+    event = event_of("é failed\nhere", LogLevel.error, name="basement/party", incident="ab12", log_failure=failure)
+    line = logged(JSON, event)
+    assert line.count("\n") == 1
+    entry = json.loads(line)
+    assert entry.pop("traceback").endswith("builtins.ValueError: no number")
+    assert entry == {
+        "time": "2026-11-21T10:06:15.250Z",
+        "level": "error",
+        "namespace": "rpiserve.sensors.poller",
+        "message": "é failed\nhere",
+        "incident": "ab12",
+        "handler": "basement/party",
+    }
+    assert ": " not in line.partition("traceback")[0].replace("Z", "")
+
+
+def test_json_without_more() -> None:
+    """What an event does not have is left out; the handler of a foreign event is not guessed."""
+    assert set(json.loads(logged(JSON, event_of("a", name="b", namespace="treq")))) == {
+        "time",
+        "level",
+        "namespace",
+        "message",
+    }
+
+
+@pytest.mark.parametrize(
+    ("level", "priority"),
+    [(LogLevel.debug, 7), (LogLevel.info, 6), (LogLevel.warn, 4), (LogLevel.error, 3), (LogLevel.critical, 2)],
+)
+def test_journal(level: Any, priority: int) -> None:
+    """For journald each line begins with its priority: one without would count as information."""
+    lines = logged(JOURNAL, event_of("one\n<0>two", level), "debug").splitlines()
+    assert lines == [f"<{priority}>sensors.poller: one", f"<{priority}>    <0>two"]
+
+
+def test_what_handlers_log() -> None:
+    """What a handler logs is data, whatever is in it: nothing acts as a format."""
+    lines, published = Lines(), []
+    handler_logger.info("{log_logger.__class__} %s {}")
+    observer = LogObserver(JSON, lines, Levels())
+    source = Logger(namespace="app", observer=observer)
+    source.info("{text}", text="{log_logger.__init__.__globals__} %s {")
+    assert json.loads(lines.text)["message"] == "{log_logger.__init__.__globals__} %s {"
+    assert published == []
+
+
+def test_events_in_the_old_style() -> None:
+    """What comes by ``twisted.python.log`` is shown, too, with its traceback once."""
+    failure = failure_of(ValueError("no number"))
+    event = event_of(f"why\n{failure.getTraceback()}", LogLevel.critical, "log_legacy", log_failure=failure)
+    line = logged(TEXT, event)
+    assert line.count("Traceback") == 1
+    assert " twisted: why\n" in line
+    assert logged(TEXT, {"log_format": "no level, no time"}).endswith(" INFO  -: no level, no time\n")
+
+
+def test_an_error_that_cannot_be_shown() -> None:
+    """An event or an exception that cannot be shown is a line that says so, and no error in the log itself."""
+
+    class Unshowable(Exception):
+        def __str__(self) -> str:
+            raise KeyError("mean")
+
+    failure = failure_of(Unshowable())
+    failure.getTraceback = lambda: 1 / 0  # type: ignore[method-assign, assignment]
+    assert "the traceback cannot be shown: ZeroDivisionError" in logged(TEXT, event_of("a", log_failure=failure))
+    assert "Unable to format event" in logged(JSON, {"log_format": "{a.b}", "a": 1, "log_time": 0.0})
+
+
+@given(st.text(max_size=200), st.sampled_from(FORMATS))
+def test_any_text_is_a_line(text: str, format: str) -> None:
+    """Whatever the text: each line can be told from the next, a terminal has nothing to obey, and JSON can be read."""
+    line = logged(format, event_of(text, namespace=text))
+    first, *others = line.removesuffix("\n").split("\n")
+    assert line.endswith("\n")
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", line)
+    if format == TEXT:
+        assert all(other.startswith("    ") for other in others)
+    elif format == JOURNAL:
+        assert all(other.startswith("<6>    ") for other in others)
+        assert first.startswith("<6>")
+    else:
+        assert not others
+        assert json.loads(line)["level"] == "info"
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 10**6, "\n" * 10**6, "\x00" * 10**6, "€" * 10**6, '"' * 10**6, "\ud800" * 10**5]
+)
+def test_long_lines(text: str) -> None:
+    """A line of JSON stays within its bounds whatever is in it, and both ends of a traceback are kept."""
+    failure = failure_of(ValueError(f"{text} the end"))
+    line = logged(JSON, event_of(f"the start{text}the end", log_failure=failure))
+    assert len(line.encode()) <= MOST_BYTES
+    entry = json.loads(line)
+    assert entry["message"].startswith("the start")
+    assert entry["message"].endswith("the end")
+    assert entry["traceback"].startswith("Traceback")
+    assert entry["traceback"].endswith("the end")
+    assert "characters left out" in entry["message"]
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_no_secrets(format: str) -> None:
+    """Secrets are taken out of texts, of tracebacks and of namespaces, and the passwords that we know of all."""
+    failure = failure_of(ValueError(f"redis://me:geheim@pi.lan refuses {TOKEN}, and sesame"))
+    event = event_of(f"Cookie: a=geheim; {TOKEN}\nsesame", log_failure=failure, namespace=f"a.{TOKEN}", incident=TOKEN)
+    line = logged(format, event, known=("sesame", "other password"))
+    assert "geheim" not in line
+    assert "x" * 30 not in line
+    assert "sesame" not in line
+    assert "***" in line
+
+
+@pytest.mark.parametrize("shift", range(0, 60, 7))
+def test_no_secret_that_is_cut(shift: int) -> None:
+    """A secret at the place where a long text is cut does not get through by halves."""
+    text = "".join(f"rpi_{index:043d} " for index in range(3000))
+    line = logged(JSON, event_of("." * shift + text))
+    assert not re.search("rpi_[0-9]", line)
+
+
+# --- levels ----------------------------------------------------------------------------------------------------------
+
+
+def test_levels() -> None:
+    """A level is that of all, or of a namespace and what is in it; the nearest counts, and of equals the last."""
+    levels = Levels(["warn", "rpiserve.web=debug", "sensors=error", "rpiserve.web.sse=info", "basement/party=debug"])
+
+    def lowest(namespace: str) -> str:
+        names = ("debug", "info", "warn", "error", "critical")
+        return next(name for name in names if levels.let_pass(event_of("", logs.LEVELS[name], namespace)))
+
+    assert lowest("anything") == lowest("rpiserve") == lowest("rpiserve.webs") == "warn"
+    assert lowest("rpiserve.web") == lowest("rpiserve.web.api") == "debug"
+    assert lowest("rpiserve.web.sse") == "info"
+    assert lowest("rpiserve.sensors.poller") == lowest("sensors") == "error"
+    assert lowest("basement/party") == "debug"
+
+
+def test_the_usual_level() -> None:
+    """Unless it is asked for, nothing is logged that only helps to find an error."""
+    assert not logged(TEXT, event_of("", LogLevel.debug))
+    assert logged(TEXT, event_of("", LogLevel.info))
+    assert Levels(["WARN"]).let_pass(event_of("", LogLevel.warn))
+    assert not Levels(["Warning"]).let_pass(event_of("", LogLevel.info))
+    assert not Levels(["twisted=warn"]).let_pass(event_of("", namespace="log_legacy"))
+
+
+@pytest.mark.parametrize("setting", ["loud", "=debug", "rpiserve=", "rpiserve=loud", ""])
+def test_wrong_levels(setting: str) -> None:
+    """What is no level is refused, and it is said what there is."""
+    with pytest.raises(ValueError, match=r"it is a level \(debug, info, warn, error, critical\), or NAMESPACE=LEVEL"):
+        Levels([setting])
+
+
+# --- where they go ---------------------------------------------------------------------------------------------------
+
+
+def test_stream(tmp_path: Path) -> None:
+    """On a stream lines are UTF-8, whatever it would encode itself, and come behind what is there."""
+    file = tmp_path / "out"
+    with file.open("w", encoding="latin-1") as stream:
+        stream.write("before ")
+        Stream(stream).write("°€\n".encode())
+        assert file.read_text(encoding="utf-8") == "before °€\n"
+    text = io.StringIO()
+    Stream(text).write("°\n".encode())
+    assert text.getvalue() == "°\n"
+
+
+def test_a_stream_that_is_gone() -> None:
+    """What nobody can read any more is no error: a daemon outlives its terminal."""
+    closed = io.StringIO()
+    closed.close()
+    Stream(closed).write(b"a\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    stream = os.fdopen(writing, "w")
+    Stream(stream).write(b"a\n")
+    stream.close()
+
+
+def test_a_signal_while_a_line_is_written(tmp_path: Path, open_file: "Open", monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a signal's handler logs, while its own thread writes a line, is a line as well: nothing waits for itself."""
+    write, depth = os.write, 0
+
+    def interrupted(file: int, data: bytes) -> int:
+        nonlocal depth
+        depth += 1
+        if depth == 1:
+            output.write(b"the signal\n")
+        return write(file, data)
+
+    monkeypatch.setattr(os, "write", interrupted)
+    output: logs.Output = open_file(limit=1000)
+    output.write(b"the line\n")
+    assert (tmp_path / "app.log").read_text() == "the signal\nthe line\n"
+    with (tmp_path / "out").open("w") as stream:
+        output, depth = Stream(stream), 0
+        output.write(b"the line\n")
+    assert (tmp_path / "out").read_text() == "the signal\nthe line\n"
+
+
+def test_syslog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's log gets each line with its priority."""
+    sent: list[tuple[int, str]] = []
+    monkeypatch.setattr(syslog, "syslog", lambda priority, line: sent.append((priority, line)))
+    monkeypatch.setattr(syslog, "openlog", lambda *arguments: sent.append((arguments[1], arguments[0])))
+    LogObserver(JOURNAL, Syslog("garden"), Levels())(event_of("one\ntwo", LogLevel.warn))
+    assert sent == [
+        (syslog.LOG_PID, "garden"),
+        (syslog.LOG_WARNING, "sensors.poller: one"),
+        (syslog.LOG_WARNING, "    two"),
+    ]
+
+
+def test_is_journal(tmp_path: Path) -> None:
+    """Standard error is journald's if its device and inode are those that systemd has told."""
+    with (tmp_path / "file").open("w") as file:
+        status = os.fstat(file.fileno())
+        told = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        assert is_journal(told, file.fileno())
+        assert not is_journal({}, file.fileno())
+        assert not is_journal({"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino + 1}"}, file.fileno())
+        assert not is_journal({"JOURNAL_STREAM": "nonsense"}, file.fileno())
+    assert not is_journal(told, -1)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+Open = Callable[..., RotatingFile]
+
+
+@pytest.fixture
+def open_file(tmp_path: Path) -> Any:
+    """Return what opens the file ``app.log``."""
+    files: list[RotatingFile] = []
+
+    def opener(limit: int = 10, keep: int = 2, name: str = "app.log") -> RotatingFile:
+        files.append(RotatingFile(tmp_path / name, limit, keep))
+        return files[-1]
+
+    yield opener
+    for file in files:
+        file.close()
+
+
+def contents(directory: Path) -> dict[str, str]:
+    """Return what is in the files of ``directory``."""
+    return {file.name: file.read_text() for file in directory.iterdir() if file.is_file()}
+
+
+def test_rotation(tmp_path: Path, open_file: Open) -> None:
+    """A full file is put aside, older ones move on, and the oldest is deleted."""
+    file = open_file()
+    for letter in "abcde":
+        file.write(f"{letter * 5}\n".encode())
+    assert contents(tmp_path) == {"app.log": "eeeee\n", "app.log.1": "ddddd\n", "app.log.2": "ccccc\n"}
+    assert file.lost == 0
+
+
+def test_what_fits_stays_together(tmp_path: Path, open_file: Open) -> None:
+    """A file is filled to its limit, and a piece that is larger than that gets a file of its own, whole."""
+    file = open_file()
+    for piece in (b"abcd\n", b"efgh\n", b"x" * 20 + b"\n", b"i\n"):
+        file.write(piece)
+    assert contents(tmp_path) == {"app.log": "i\n", "app.log.1": "x" * 20 + "\n", "app.log.2": "abcd\nefgh\n"}
+
+
+def test_nothing_kept(tmp_path: Path, open_file: Open) -> None:
+    """With no old ones to be kept the file begins anew."""
+    file = open_file(keep=0)
+    for letter in "abc":
+        file.write(f"{letter * 5}\n".encode())
+    assert contents(tmp_path) == {"app.log": "ccccc\n"}
+
+
+def test_no_limit(tmp_path: Path, open_file: Open) -> None:
+    """Without a limit the file is left to somebody else, and so is what stands beside it."""
+    (tmp_path / "app.log.7").write_text("old")
+    file = open_file(limit=0, keep=1)
+    for letter in "abc":
+        file.write(f"{letter * 50}\n".encode())
+    assert len(contents(tmp_path)["app.log"]) == 153
+    assert contents(tmp_path)["app.log.7"] == "old"
+
+
+def test_what_is_there_counts(tmp_path: Path, open_file: Open) -> None:
+    """A file that is there goes on, its size counts, and old ones beyond their number are deleted at once."""
+    for number in ("1", "2", "3", "14"):
+        (tmp_path / f"app.log.{number}").write_text(number)
+    for name in ("app.log.x", "app.log.1.gz", "other.log.9", "app.log."):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "app.log").write_text("before\n")
+    file = open_file()
+    assert sorted(contents(tmp_path)) == sorted(
+        ["app.log", "app.log.1", "app.log.2", "app.log.x", "app.log.1.gz", "other.log.9", "app.log."]
+    )
+    file.write(b"after\n")
+    assert (contents(tmp_path)["app.log"], contents(tmp_path)["app.log.1"]) == ("after\n", "before\n")
+
+
+def test_the_mode_of_a_file(tmp_path: Path, open_file: Open) -> None:
+    """A log is nothing for everybody."""
+    open_file()
+    assert (tmp_path / "app.log").stat().st_mode & 0o007 == 0
+
+
+def test_reopen(tmp_path: Path, open_file: Open) -> None:
+    """After somebody has moved the file away it goes on in a new one, as soon as it is told so and no sooner."""
+    file = open_file(limit=100)
+    file.write(b"one\n")
+    (tmp_path / "app.log").rename(tmp_path / "moved")
+    file.write(b"two\n")
+    assert file.reopen()
+    file.write(b"three\n")
+    assert contents(tmp_path) == {"moved": "one\ntwo\n", "app.log": "three\n"}
+
+
+def test_a_file_that_was_moved_is_not_rotated(tmp_path: Path, open_file: Open) -> None:
+    """If the file has been moved away when it is full a new one is begun, and what was put aside stays in its place."""
+    file = open_file()
+    file.write(b"one-one\n")
+    (tmp_path / "app.log").rename(tmp_path / "app.log.1")
+    file.write(b"two-two\n")
+    assert contents(tmp_path) == {"app.log.1": "one-one\n", "app.log": "two-two\n"}
+
+
+def test_a_folder_that_is_gone(tmp_path: Path, open_file: Open) -> None:
+    """If the file cannot be opened anew the old one stays in use."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    file = open_file(name="folder/app.log", limit=5)
+    folder.rename(tmp_path / "elsewhere")
+    assert not file.reopen()
+    file.write(b"one\n")
+    file.write(b"two\n")
+    assert contents(tmp_path / "elsewhere") == {"app.log": "one\ntwo\n"}
+
+
+def test_a_file_that_cannot_be_put_aside(tmp_path: Path, open_file: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can be renamed the file is emptied: it does not grow for ever either."""
+
+    def refuse(*arguments: object) -> None:
+        raise PermissionError("no")
+
+    file = open_file()
+    file.write(b"one-one\n")
+    monkeypatch.setattr(Path, "rename", refuse)
+    file.write(b"two-two\n")
+    assert contents(tmp_path) == {"app.log": "two-two\n"}
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """What there is no room for is counted, and the daemon goes on."""
+    file = RotatingFile(Path("/dev/full"), 5, 1)
+    file.write(b"one\n")
+    file.write(b"two\n")
+    file.close()
+    assert file.lost == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    """That a file cannot be opened at all is known at once."""
+    with pytest.raises(FileNotFoundError):
+        RotatingFile(tmp_path / "gone" / "app.log", 5, 1)
+
+
+def test_many_threads(tmp_path: Path, open_file: Open) -> None:
+    """Lines of several threads never mix, and none is lost, while files are put aside."""
+    file = open_file(limit=2000, keep=1000)
+    publisher = LogPublisher(LogObserver(JSON, file, Levels()))
+
+    def work(letter: str) -> None:
+        for number in range(100):
+            Logger(namespace=letter, observer=publisher).info("{text}", text=f"{letter * 50}{number}")
+
+    threads = [threading.Thread(target=work, args=(letter,)) for letter in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = "".join(contents(tmp_path).values()).splitlines()
+    assert sorted(json.loads(line)["message"] for line in lines) == sorted(
+        f"{letter * 50}{number}" for letter in "abcd" for number in range(100)
+    )
+    assert max(len(text) for text in contents(tmp_path).values()) <= 2000

@@ -1,0 +1,122 @@
+"""What is secret is taken out of texts, and what is not stays."""
+
+import json
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rpiserve.redaction import HIDDEN, SHORTEST, hide_tokens, redact
+from rpiserve.tokens import READ, TokenFile
+
+TOKEN = "rpi_" + "aB3-_" * 8 + "xyz"
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=40)
+SECRETS = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=8, max_size=40).map(lambda text: f"S3CRET{text}")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("redis://me:geheim@pi.lan:6379/0 fails", "redis://me:***@pi.lan:6379/0 fails"),
+        ("redis://:geheim@pi.lan", "redis://:***@pi.lan"),
+        ("unix://:geheim@/run/redis.sock?db=1", "unix://:***@/run/redis.sock?db=1"),
+        ("rediss://me:ge/h@im@pi.lan:6379/0", "rediss://me:***@pi.lan:6379/0"),
+        ("'https://me:p%40ss@a.example/b'", "'https://me:***@a.example/b'"),
+        (f"a token: {TOKEN}.", "a token: rpi_***."),
+        (f"it{TOKEN}", "itrpi_***"),
+        ("Authorization: Bearer abc", "Authorization: ***"),
+        ("authorization: Basic dXNlcjpwYXNz\nHost: pi.lan", "authorization: ***\nHost: pi.lan"),
+        ("{b'Authorization': [b'Bearer abc'], b'Host': [b'pi']}", "{b'Authorization': [b***], b'Host': [b'pi']}"),
+        ("(b'Cookie', b'rpiserve-80=abc; a=b')", "(b'Cookie', b***)"),
+        ("Set-Cookie: rpiserve-8080=abc; Path=/", "Set-Cookie: ***"),
+        ('{"Cookie": "a=\\"b", "x": 1}', '{"Cookie": ***, "x": 1}'),
+        ("sent Bearer abcdefgh-_1", "sent Bearer ***"),
+        (f"a=b; rpiserve-8080={'x' * 43}; c=d", "a=b; rpiserve-8080=***; c=d"),
+        ("token=abc&next=/a", "token=***&next=/a"),
+        ("/cmd?name=a&access_token=abc HTTP/1.1", "/cmd?name=a&access_token=*** HTTP/1.1"),
+        ("connect(host='a', password='b c', db=1)", "connect(host='a', password=***, db=1)"),
+        ("{'password': b'abc', 'user': 'me'}", "{'password': b***, 'user': 'me'}"),
+        ('{"api_key":12345,"a":[1]}', '{"api_key":***,"a":[1]}'),
+        ("password='it has no end", "password=*** has no end"),
+        ("Password: geheim", "Password: ***"),
+    ],
+)
+def test_secrets(text: str, expected: str) -> None:
+    """Tokens, passwords in URLs, headers, cookies and fields are hidden; what stands around them is not."""
+    assert redact(text) == expected
+    assert redact(expected) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "serving on http://127.0.0.1:8080",
+        "http://127.0.0.1:8080/data/a@b",
+        "GET http://[::1]:8080/?a=b@c",
+        "--token-file names a file; --redis-password-file=/run/password too",
+        "no token is valid until that is mended",
+        "the cookie, which it has, is old",
+        "rpi_temperature is 21.5 °C",
+        "tokens=3 passwords",
+        "me@pi.lan:/home",
+        "",
+    ],
+)
+def test_no_secrets(text: str) -> None:
+    """What is none is left alone."""
+    assert redact(text) == text
+
+
+def test_a_token_of_ours(tmp_path: Path) -> None:
+    """A token as they are really made is recognised, alone and within anything."""
+    secret = TokenFile(tmp_path / "tokens", lambda: 0.0).add("me", READ)
+    for text in (secret, f"x{secret}", f"[{secret!r}]", json.dumps({"a": secret}), f"%22{quote(secret)}%22"):
+        assert secret.removeprefix("rpi_") not in redact(text)
+
+
+def test_known_secrets() -> None:
+    """A secret that we know is found wherever it stands, encoded for a URL as well, unless it is hardly a word."""
+    known = ["ge heim/nis", "a" * (SHORTEST - 1)]
+    assert redact("AUTH ge heim/nis; ge%20heim%2Fnis aaaaa", known) == f"AUTH {HIDDEN}; {HIDDEN} aaaaa"
+
+
+@given(WORDS, SECRETS, WORDS)
+def test_a_secret_never_appears(before: str, secret: str, after: str) -> None:
+    """Whatever stands before and behind them, secrets that can be recognised do not get through."""
+    for text in (
+        f"{before} redis://me:{secret}@pi.lan {after}",
+        f"{before}Authorization: Bearer {secret}\n{after}",
+        f"{before} {{'Cookie': {secret!r}}} {after}",
+        f"{before} token={secret} {after}",
+        f"{before} {json.dumps({'password': secret})} {after}",
+        f"{before}rpi_{secret * 3}{after}",
+    ):
+        assert secret not in redact(text)
+
+
+@given(st.text(max_size=300))
+def test_any_text(text: str) -> None:
+    """No text makes it raise, and what has been through it once does not change any more by much: secrets stay out."""
+    once = redact(text)
+    assert redact(redact(once)) == redact(once)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["://a:", "rpi_", "token=", "cookie:", "password'", "password:' ", 'cookie"  :  [b"', "bearer   ", '="\\\\'],
+)
+def test_a_hostile_text(piece: str) -> None:
+    """A text that almost matches everywhere is done with: the patterns need no more than some steps a character."""
+    assert redact(piece * (64_000 // len(piece)))
+
+
+def test_tokens_in_answers() -> None:
+    """Of what a client is answered tokens alone are taken out: it is told how to send one, and JSON stays JSON."""
+    answer = json.dumps({"detail": f"nothing at '{TOKEN}'; use Authorization: Bearer …", "code": None})
+    assert json.loads(hide_tokens(answer.encode())) == {
+        "detail": "nothing at 'rpi_***'; use Authorization: Bearer …",
+        "code": None,
+    }
