@@ -148,7 +148,8 @@ class Form {
     this._showErrors(found.map(({ argument, message }) => [own.get(argument), message]));
     const rest = found.length > 0 && found.length === errors.length ? "Please check the arguments." : detail;
     const number = incident ? `Incident ${incident}, see the log.` : null;
-    this._tell("error", `${title || "Error"} (${status})`, ...[rest, number].filter(Boolean).map((text) => h("p", {}, text)));
+    const lines = [rest, number].filter(Boolean).map((text) => h("p", {}, text));
+    this._tell("error", `${title || "Error"} (${status})`, ...lines);
   }
 
   _showErrors(errors) {

@@ -14,7 +14,7 @@ const NOTHING = Symbol("nothing was entered");
  *
  * @returns {{schema: Object, nullable: boolean}}
  */
-export function resolve(schema, definitions, depth = 0) {
+function resolve(schema, definitions, depth = 0) {
   const { $ref: reference, anyOf: options, ...rest } = schema;
   if (depth < DEPTH && typeof reference === "string") {
     const found = definitions.get(reference.replace("#/$defs/", "")) ?? {};

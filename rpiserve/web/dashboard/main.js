@@ -29,6 +29,7 @@ const stream = new Stream(
     sensor: (handler) => sensors.update(handler),
   },
   connectionChanged,
+  () => attempt(() => get("/sensors")),
 );
 
 function connectionChanged(state) {
@@ -38,6 +39,7 @@ function connectionChanged(state) {
   byId("connection").title = `since ${formatTime(Date.now())}`;
   showTitle();
   if (state === "live") {
+    byId("login").hidden = true;
     load();
   } else {
     values.interrupt();
@@ -68,6 +70,8 @@ async function attempt(action) {
   } catch (error) {
     if (!(error instanceof ProblemError)) {
       stream.doubt();
+    } else if (error.problem.status === 401) {
+      byId("login").hidden = false;
     }
   }
 }

@@ -75,12 +75,11 @@ class Row {
     this._error.hidden = !handler.error;
     this._showState(handler);
     this._set("Runs when", whenOf(handler));
-    this._set("Took", typeof handler.duration === "number" && handler.last_run ? formatDuration(handler.duration) : "–");
+    this._set("Took", handler.last_run && handler.duration !== null ? formatDuration(handler.duration) : "–");
     this._set("Runs", String(handler.runs));
     this._set("Failures", String(handler.failures));
     this._set("Missed", String(handler.missed));
     setAttribute(this._cells.get("Failures"), "data-trouble", handler.failures > 0);
-    setAttribute(this._cells.get("Missed"), "data-trouble", handler.missed > 0);
     this.refresh();
   }
 

@@ -9,7 +9,11 @@ const LIMIT = 600;
 
 export class Series {
   constructor() {
-    /** @type {{time: number, low: number, high: number, last: number, gap: boolean}[]} oldest first; a `gap` is before it. */
+    /**
+     * What was read, oldest first; a `gap` is before its bucket.
+     *
+     * @type {{time: number, low: number, high: number, last: number, gap: boolean}[]}
+     */
     this.buckets = [];
     this._width = 0;
     this._broken = false;

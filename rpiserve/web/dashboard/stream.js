@@ -2,8 +2,8 @@
  * The stream of events, kept open for as long as the page is: lost connections are found again.
  *
  * A browser reconnects by itself when a connection breaks, but gives up for good after an answer such as 503, and does
- * not see at all that a machine has lost its power. The one is answered by a new stream after a growing pause, the other
- * by `doubt`, to be called by whoever hears nothing from the service by other ways.
+ * not see at all that a machine has lost its power. The one is answered by a new stream after a growing pause, the
+ * other by `doubt`, to be called by whoever hears nothing from the service by other ways.
  */
 
 import { now } from "./clock.js";
@@ -17,11 +17,13 @@ export class Stream {
    * @param {string} url where the events come from.
    * @param {Object<string, function(Object)>} listeners by type of event, what is done with its data.
    * @param {function("live"|"lost")} changed is told when the connection is found and lost.
+   * @param {function()} refused is called when the service seems to be there, but gives no stream.
    */
-  constructor(url, listeners, changed) {
+  constructor(url, listeners, changed, refused) {
     this._url = url;
     this._listeners = listeners;
     this._changed = changed;
+    this._refused = refused;
     this._state = "connecting";
     this._pause = SHORTEST_PAUSE;
     this._timer = null;
@@ -66,6 +68,7 @@ export class Stream {
     this._become("lost");
     if (source === this._source && source.readyState === EventSource.CLOSED && this._timer === null) {
       this._retryLater();
+      this._refused();
     }
   }
 

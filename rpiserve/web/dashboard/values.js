@@ -6,14 +6,16 @@
  */
 
 import { now } from "./clock.js";
-import { byId, h, setAttribute, setText } from "./dom.js";
+import { byId, setText } from "./dom.js";
 import { count, keysOf } from "./format.js";
+import { Group } from "./group.js";
+import { Ordered } from "./ordered.js";
 import { Series } from "./series.js";
 import { Tile } from "./tile.js";
 
 const GENERAL = "General";
+const NONE = "No values yet. They appear here as soon as a sensor has been read or app.data has been set.";
 const FILTER_FROM = 10;
-const LARGEST_SPAN = 8;
 const TICK = 1000;
 
 export class Values {
@@ -26,12 +28,13 @@ export class Values {
     this._changed = new Set();
     this._frame = null;
     this._known = false;
-    this._root = byId("values-groups");
+    this._ordered = new Ordered(byId("values-groups"));
     this._filter = byId("values-filter");
     this._search = this._filter.querySelector("input");
     this._search.addEventListener("input", () => this._find());
     this._tiles = new WeakMap();
-    this._watcher = new IntersectionObserver((seen) => seen.forEach((each) => this._saw(each)), { rootMargin: "200px" });
+    const saw = (seen) => seen.forEach((each) => this._saw(each));
+    this._watcher = new IntersectionObserver(saw, { rootMargin: "200px" });
     setInterval(() => this._tick(), TICK);
   }
 
@@ -104,12 +107,13 @@ export class Values {
       }
       if (entry.tile.visible || all) {
         entry.tile.update();
+        entry.tile.element.hidden = !this._matches(entry);
         this._changed.delete(entry);
       }
     }
     for (const [name, group] of this._groups) {
       if (group.tiles.size === 0) {
-        group.element.remove();
+        this._ordered.remove(group.element);
         this._groups.delete(name);
       } else {
         group.fit();
@@ -121,7 +125,7 @@ export class Values {
   _place(entry) {
     const keys = keysOf(entry.path);
     const top = keys.length === 1;
-    const group = this._group(top ? null : keys[0]);
+    const group = this._group(top ? "" : keys[0]);
     entry.group = group;
     entry.tile = new Tile(entry, top ? keys : keys.slice(1), this._detail);
     entry.tile.update();
@@ -134,13 +138,9 @@ export class Values {
   _group(key) {
     let group = this._groups.get(key);
     if (!group) {
-      group = new Group(key ?? GENERAL);
+      group = new Group(key || GENERAL);
       this._groups.set(key, group);
-      if (key === null) {
-        this._root.prepend(group.element);
-      } else {
-        this._root.append(group.element);
-      }
+      this._ordered.add(key, group.element);
     }
     return group;
   }
@@ -169,13 +169,17 @@ export class Values {
     }
     const trouble = ["stale", "error"].filter((state) => states.has(state));
     const parts = trouble.map((state) => `${states.get(state)} ${state === "error" ? "with an error" : state}`);
-    setText(byId("values-summary"), this._entries.size ? [count(this._entries.size, "value"), ...parts].join(" · ") : "");
-    byId("values-empty").hidden = this._entries.size > 0 || !this._known;
-    setText(byId("values-empty"), "No values yet. They appear here as soon as a sensor has been read or app.data is set.");
-    this._filter.hidden = this._entries.size < FILTER_FROM && this._search.value === "";
+    const size = this._entries.size;
+    setText(byId("values-summary"), size ? [count(size, "value"), ...parts].join(" · ") : "");
+    setText(byId("values-empty"), this._known ? NONE : "Waiting for the first values…");
+    byId("values-empty").hidden = size > 0;
+    this._filter.hidden = size < FILTER_FROM && this._search.value === "";
   }
 
   _matches({ path, leaf }) {
+    if (this._search.value === "") {
+      return true;
+    }
     const words = this._search.value.toLowerCase().split(/\s+/);
     const text = `${path} ${leaf.state}`.toLowerCase();
     return words.every((word) => text.includes(word));
@@ -190,34 +194,5 @@ export class Values {
     for (const group of this._groups.values()) {
       group.fit();
     }
-  }
-}
-
-/** The values that share their first key. */
-class Group {
-  constructor(name) {
-    this.tiles = new Set();
-    this._list = h("ul", { class: "tiles" });
-    this.element = h("div", { class: "group" }, h("h3", { title: name }, name), this._list);
-  }
-
-  add(tile) {
-    this.tiles.add(tile);
-    this._list.append(tile.element);
-  }
-
-  remove(tile) {
-    this.tiles.delete(tile);
-    tile.element.remove();
-  }
-
-  /** Take as much width as the tiles shown need; the style sheet knows how much that is. */
-  fit() {
-    let span = 0;
-    for (const tile of this.tiles) {
-      span += tile.element.hidden ? 0 : tile.wide ? 2 : 1;
-    }
-    this.element.hidden = span === 0;
-    setAttribute(this.element, "data-span", Math.min(span, LARGEST_SPAN));
   }
 }

@@ -1,0 +1,206 @@
+"""A real browser, Debian's Chromium, that shows the dashboard of a real daemon.
+
+Whatever a page has to complain of fails the test that opened it: an error or a warning on the console, an exception, a
+violation of the content security policy, a request to anywhere but the daemon.
+"""
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))  # for the module daemon
+
+from daemon import Daemon, running_daemon
+
+CHROMIUM = shutil.which("chromium")
+OPTIONS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+REPORT_VIOLATIONS = """
+    document.addEventListener("securitypolicyviolation", (event) =>
+        console.error(`refused by the policy: ${event.violatedDirective} ${event.blockedURI}`));
+"""
+
+GREENHOUSE = '''
+import time
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal, Optional
+
+from rpiserve import App, SensorError
+
+app = App("greenhouse")
+readings = count(1)
+
+@app.sensor("inside/count", every=0.3)
+def counted() -> int:
+    return next(readings)
+
+@app.sensor("inside/temperature", every=1, unit="°C")
+def temperature() -> float:
+    return 21.5 + next(readings) % 7 / 10
+
+@app.sensor("inside/humidity", every=1, unit="%")
+def humidity() -> float:
+    return 61 + next(readings) % 5 * 1.7
+
+@app.sensor("outside/temperature", every=3600, unit="°C", stale_after=0.1)
+def outside() -> float:
+    return 4.5
+
+gusts = iter([3.9])
+
+@app.sensor("outside/wind", every=1, unit="m/s")
+def wind() -> float:
+    for gust in gusts:
+        return gust
+    raise SensorError("no answer from the anemometer")
+
+app.data.set("memory/used", 27250937856, unit="B")
+app.data.set("memory/limits", [1, 2, {"soft": True}])
+app.data.set("door/open", False)
+app.data.set("door/visitor", "Ada Lovelace")
+app.data.set("notes/markup", "<img src=x onerror=alert(1)>")
+app.data["notes"]["<b>key</b>"] = "a value below a key with markup"
+app.data["__proto__"] = {"constructor": 1.25}
+app.data.set("notes/long", "It was a dark and stormy night. " * 300)
+
+@app.cron("0 6 * * mon-fri")
+def open_blinds() -> None: ...
+
+class Lamp:
+    def switch(self, on: bool) -> str:
+        """Switch the lamp."""
+        app.data.set("lamp/on", on)
+        return f"the lamp is {'on' if on else 'off'}"
+
+lamp = Lamp()
+app.add_command(lamp.switch)
+
+@dataclass
+class Point:
+    x: float
+    y: float = 2.0
+
+@app.command
+def water(zone: int, seconds: float = 10, mode: Literal["gentle", "strong"] = "gentle", note: Optional[str] = None):
+    """Water a zone of the greenhouse.
+
+    Zones are numbered from the door.
+    """
+    return {"zone": zone, "seconds": seconds, "mode": mode, "note": note}
+
+@app.command
+def aim(at: Point, how: Literal["fast", "slow"]) -> list:
+    return [at.x, at.y, how]
+
+@app.command
+def explode() -> None:
+    raise ValueError("not to be shown")
+
+@app.command
+def echo(anything=None):
+    return anything
+
+@app.action("get_status")
+def get_status():
+    """Say how the greenhouse is."""
+    return "fine"
+'''
+
+
+class Complaints:
+    """What a page complains of, and which of that the test expects."""
+
+    def __init__(self, url: str) -> None:
+        self._host = urlsplit(url).netloc
+        self._heard: list[str] = []
+        self._expected: list[str] = []
+
+    def expect(self, pattern: str) -> None:
+        """Let complaints that match this pattern pass."""
+        self._expected.append(pattern)
+
+    def unexpected(self) -> list[str]:
+        """Return all others."""
+        return [each for each in self._heard if not any(re.search(pattern, each) for pattern in self._expected)]
+
+    def listen(self, page: Page) -> None:
+        """Hear what this page complains of."""
+        page.on("console", self._said)
+        page.on("pageerror", lambda error: self._heard.append(f"exception: {error}"))
+        page.on("request", self._requested)
+        page.on("dialog", lambda dialog: (self._heard.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning", "assert"):
+            self._heard.append(f"{message.type}: {message.text}")
+
+    def _requested(self, request: Request) -> None:
+        if urlsplit(request.url).netloc != self._host:
+            self._heard.append(f"a request to {request.url}")
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    """What drives browsers; a process can have only one."""
+    assert CHROMIUM is not None, "there is no chromium: make test-browser gets it, or says how to"
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    """Chromium, for all tests."""
+    chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(OPTIONS))
+    yield chromium
+    chromium.close()
+
+
+@pytest.fixture(scope="session")
+def greenhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon with something of everything, for all tests that only look at it or call its commands."""
+    with running_daemon(tmp_path_factory.mktemp("greenhouse"), GREENHOUSE) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., tuple[Page, Complaints]]]:
+    """Open the dashboard of a daemon in a browser of its own; fails the test for what it complains of."""
+    opened: list[tuple[Page, Complaints]] = []
+
+    def open_page(daemon: Daemon, **options: Any) -> tuple[Page, Complaints]:
+        page = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options}).new_page()
+        complaints = Complaints(daemon.url)
+        opened.append((page, complaints))
+        complaints.listen(page)
+        page.add_init_script(REPORT_VIOLATIONS)
+        page.goto(daemon.url)
+        return page, complaints
+
+    yield open_page
+    for page, _ in opened:
+        page.context.close()
+    heard = [each for _, complaints in opened for each in complaints.unexpected()]
+    if heard:
+        pytest.fail("\n".join(heard), pytrace=False)
+
+
+@pytest.fixture
+def page(open_page: Callable[..., tuple[Page, Complaints]], greenhouse: Daemon) -> Page:
+    """The dashboard of `greenhouse`."""
+    return open_page(greenhouse)[0]
