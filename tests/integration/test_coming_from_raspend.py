@@ -1,4 +1,4 @@
-"""README.md, "Coming from raspend": its names exist, its application runs, and each row of its table of answers is so.
+"""docs/raspend.md: its names exist, its application runs, and each row of its table of answers is so.
 
 What raspend itself answers is not tried here, but by ``benchmarks/raspend_compare.py``.
 """
@@ -17,7 +17,7 @@ from daemon import PATIENCE, Daemon, running_daemon
 
 from rpiserve import App, Handler, Repeat
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "raspend.md").read_text(encoding="utf-8")
 JSON = {"Content-Type": "application/json"}
 FOREIGN = "evil.example"
 
@@ -189,7 +189,7 @@ CASES: dict[str, list[Case]] = {
     "`GET /data/kitchen?x=1`": [Case("/data/kitchen?x=1", 200, is_value(23.5))],
     "`GET /DATA`": [Case("/DATA", 404, is_problem)],
     "`GET /CMDS`": [Case("/CMDS", 404, is_problem)],
-    "`GET /`": [Case("/", 405, is_problem)],
+    "`GET /`": [Case("/", 200, lambda answer: answer.headers["content-type"].startswith("text/html"))],
     "`HEAD /data`": [Case("/data", 200, lambda answer: answer.body == "", "HEAD")],
     "`DELETE /data`": [Case("/data", 405, allows("GET", "HEAD", "OPTIONS"), "DELETE")],
     "`OPTIONS /data`": [Case("/data", 204, allows("GET", "HEAD", "OPTIONS"), "OPTIONS")],
@@ -259,8 +259,8 @@ CASES: dict[str, list[Case]] = {
 
 
 def rows(header: str) -> list[list[str]]:
-    """Return the rows of the README's table whose first row is ``header``."""
-    lines = README.splitlines()
+    """Return the rows of the page's table whose first row is ``header``."""
+    lines = PAGE.splitlines()
     first = lines.index(header) + 2
     table = []
     for line in lines[first:]:
@@ -271,8 +271,8 @@ def rows(header: str) -> list[list[str]]:
 
 
 def block(first_line: str) -> str:
-    """Return the README's Python block that begins with ``first_line``."""
-    [found] = re.findall(rf"^```python\n({re.escape(first_line)}\n.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    """Return the page's Python block that begins with ``first_line``."""
+    [found] = re.findall(rf"^```python\n({re.escape(first_line)}\n.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     return str(found)
 
 

@@ -1,4 +1,4 @@
-"""What README.md says is so: its app runs, its commands answer as it shows, its tables are those of the code.
+"""What README.md and the pages in docs/ say is so: apps run, commands answer as shown, tables are those of the code.
 
 The unit and the init script that it points to are tried here, too.
 """
@@ -23,22 +23,32 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+import attrs
+import click
 import pytest
 from daemon import PATIENCE, TWISTD, Daemon, running_daemon
 from redis_server import RedisServer
+from werkzeug.datastructures import Headers
 
 import rpiserve
-from rpiserve import App, cli, wire
+from rpiserve import App, HttpRequest, cli, wire
+from rpiserve.cli import output
 from rpiserve.config import DEFAULT_HOST, OPTIONS, load
+from rpiserve.cors import HEADERS, METHODS, READING, CorsPolicy
+from rpiserve.declare.routes import METHODS as ROUTE_METHODS
 from rpiserve.messaging.messenger import MOST_PENDING
 from rpiserve.messaging.outgoing import CALL_SECONDS
 from rpiserve.options import Options
+from rpiserve.web.events import BROADCAST, CHANGE, SENSOR
+from rpiserve.web.routes import MOST_CALLS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("sensors", "commands", "web", "messages", "running"))]
+README = "\n".join((CHECKOUT / page).read_text(encoding="utf-8") for page in PAGES)
 UNIT = CHECKOUT / "examples" / "rpiserve.service"
 INIT = CHECKOUT / "examples" / "rpiserve.init"
 SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]
@@ -47,7 +57,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 def blocks(language: str) -> list[str]:
-    """Return the README's code blocks in ``language``."""
+    """Return the code blocks in ``language``, of all pages."""
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
@@ -57,9 +67,9 @@ def block_with(language: str, text: str) -> str:
     return block
 
 
-def table(header: str) -> list[list[str]]:
-    """Return the rows of the README's table whose first row begins with ``header``."""
-    lines = iter(README.splitlines())
+def table(header: str, page: str = "") -> list[list[str]]:
+    """Return the rows of the table whose first row begins with ``header``, on any page or on ``page``."""
+    lines = iter((CHECKOUT / page).read_text(encoding="utf-8").splitlines() if page else README.splitlines())
     for line in lines:
         if line.startswith(f"| {header} |"):
             break
@@ -92,6 +102,25 @@ def request(
         return reply.status, dict(reply.getheaders()), reply.read().decode()
     finally:
         connection.close()
+
+
+@contextmanager
+def events(daemon: Daemon, target: str) -> Iterator[TextIO]:
+    """Open a stream of events, and give its lines."""
+    connection = http.client.HTTPConnection(daemon.host, daemon.port, timeout=PATIENCE)
+    try:
+        connection.request("GET", target)
+        reply = connection.getresponse()
+        assert reply.status == 200, reply.read()
+        with TextIOWrapper(reply, encoding="utf-8") as stream:
+            yield stream
+    finally:
+        connection.close()
+
+
+def without_values(text: str) -> str:
+    """Return events without their revision and their numbers."""
+    return re.sub(r"(?<=:)\d+\.\d+", "0.5", re.sub(r"^id: [0-9a-f]+-\d+$", "id: 1-1", text, flags=re.MULTILINE))
 
 
 def wait_until_read(daemon: Daemon) -> None:
@@ -161,9 +190,10 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 def curl_examples(text: str) -> list[tuple[str, str]]:
-    """Return each curl command in the README's block that holds ``text``, with the answer that it shows."""
-    lines = block_with("console", text).splitlines()
-    return [(command.removeprefix("$ "), answer) for command, answer in zip(lines[::2], lines[1::2], strict=True)]
+    """Return each curl command in the block that holds ``text``, with the answer that it shows."""
+    _, *examples = re.split(r"^\$ ", block_with("console", text), flags=re.MULTILINE)
+    pairs = [example.partition("\n") for example in examples]
+    return [(command, answer.removesuffix("\n")) for command, _, answer in pairs]
 
 
 class TestApp:
@@ -171,7 +201,7 @@ class TestApp:
         """The first app has at most 20 lines with something on them, so that it can be typed in."""
         assert len([line for line in APP.splitlines() if line.strip()]) <= 20
 
-    @pytest.mark.parametrize(("command", "shown"), curl_examples("/data"))
+    @pytest.mark.parametrize(("command", "shown"), curl_examples("8080/data\n"))
     def test_curl(self, daemon: Daemon, command: str, shown: str) -> None:
         """Each request with curl gets the answer that the README shows, but for the numbers and times in it."""
         [curl, url] = shlex.split(command)
@@ -208,12 +238,49 @@ class TestApp:
         """Each path in the table of requests is answered with 200."""
         elsewhere = ("/cmd?", "/www/", "/events?")  # this app has no commands and no pages; a stream has no end
         for target in re.findall(r"`GET (\S+)`", row[0]):
+            target = target.replace("/dashboard/…", "/dashboard/style.css")
             assert target.startswith(elsewhere) or get(daemon, target)[0] == 200
+
+    def test_services(self, daemon: Daemon) -> None:
+        """What the table shows of /services is what is there."""
+        services = json.loads(get(daemon, "/services")[2])
+        assert services.keys() == {"bus", "services"}
+        assert services["services"] == [{"name": "greenhouse", "actions": []}]
+
+    def test_events(self, daemon: Daemon) -> None:
+        """The stream begins as the page shows it, but for the values and the revision."""
+        lines = block_with("console", "curl -N").splitlines()
+        target = shlex.split(lines[0].removeprefix("$ "))[-1].removeprefix("http://localhost:8080")
+        shown = "\n".join(lines[1:])
+        with events(daemon, target) as stream:
+            began = "".join(stream.readline() for _ in range(5))
+        assert without_values(began) == without_values(shown[: shown.index("\n\nid", 20)] + "\n")
+        assert re.findall(r"^event: (\w+)", shown, re.MULTILINE) == ["snapshot", "change"]
+
+    def test_parameters_of_events(self, daemon: Daemon) -> None:
+        """Each example of a parameter in the table is taken, all of them together; the events are those of the code."""
+        [path, types, channel, meta] = [row[0].strip("`") for row in table("Parameter")]
+        with events(daemon, f"/events?{path}&{types}&{channel}&{meta}") as stream:
+            assert stream.readline().startswith("retry: ")
+        names = [row[0].strip("`") for row in table("Event")]
+        assert names == ["snapshot", CHANGE, SENSOR, BROADCAST]
+        assert f"`types={CHANGE},{SENSOR},{BROADCAST}`" in table("Parameter")[1][0]
+
+    def test_page_that_follows(self, daemon: Daemon) -> None:
+        """The example for browsers listens to the events that its stream has, and takes what is in them."""
+        script = block_with("js", "EventSource")
+        [target] = re.findall(r'EventSource\("(.+?)"\)', script)
+        with events(daemon, target) as stream:
+            first = "".join(stream.readline() for _ in range(5))
+        assert "event: snapshot\n" in first
+        assert re.findall(r'addEventListener\("(\w+)"', script) == ["snapshot", "change"]
+        assert "const { changed, removed } =" in script
+        assert len(script.splitlines()) <= 13
 
     def test_fetch(self, daemon: Daemon) -> None:
         """The path that the browser example fetches is JSON, and no CORS header lets other origins read it."""
-        [url] = re.findall(r'fetch\("(.+?)"\)', block_with("js", "fetch"))
-        status, headers, body = get(daemon, url.removeprefix("http://localhost:8080"), {"Origin": "http://evil.test"})
+        [target] = re.findall(r'fetch\("(.+?)"\)', block_with("js", "fetch"))
+        status, headers, body = get(daemon, target, {"Origin": "http://evil.test"})
         assert (status, headers["Content-Type"]) == (200, "application/json")
         assert math.isfinite(json.loads(body))
         assert not [name for name in headers if name.lower().startswith("access-control-")]
@@ -301,8 +368,26 @@ class TestSnippets:
         """The doorbell answers each request with curl as the README shows."""
         source = "from rpiserve import App\napp = App('x')\n" + block_with("python", "class DoorBell")
         with running_daemon(tmp_path, source) as daemon:
-            for command, shown in curl_examples("/cmd"):
+            for command, shown in curl_examples("/cmd?name=theDoorBell"):
                 assert curl(daemon, command) == shown
+
+    @pytest.mark.parametrize(("source", "console"), [("def lamp(", "name=lamp&"), ("def show_pin", "/pins/")])
+    def test_short_example(self, source: str, console: str, tmp_path: Path) -> None:
+        """A command and a route in the README answer as it shows."""
+        with running_daemon(
+            tmp_path, "from rpiserve import App\napp = App('x')\n" + block_with("python", source)
+        ) as it:
+            for command, shown in curl_examples(console):
+                assert curl(it, command) == shown
+
+    def test_messages_in_short(self, tmp_path: Path) -> None:
+        """The action and the listener in the README work."""
+        source = "from rpiserve import App\napp = App('x')\n" + block_with("python", "open_window")
+        with running_daemon(tmp_path, source) as daemon:
+            head = "curl -H 'Content-Type: application/json' http://localhost:8080"
+            assert curl(daemon, f"{head}/actions/open_window -d '{{}}'") == '{"state":"open"}'
+            assert curl(daemon, f"{head}/broadcasts/weather.sun -d '{{\"lux\": 5}}'") == '{"receivers":1}'
+            wait_until(lambda: get(daemon, "/data")[2] == '{"weather":{"lux":5}}')
 
     def test_data_tree(self) -> None:
         """The lines about the data tree do what is said beside them."""
@@ -326,13 +411,15 @@ class TestSnippets:
         lines = re.findall(r"^rpiserve (\w+) (.+)$", block_with("sh", "rpiserve call"), re.MULTILINE)
         assert [name for name, _ in lines] == ["call", "publish", "listen"]
         for name, rest in lines:
-            command = cli.commands.commands[name]
+            command = cli.commands.get_command(click.Context(cli.commands), name)
+            assert command is not None
             command.make_context(name, shlex.split(rest))
 
     def test_exit_codes(self) -> None:
         """The table of exit codes has each that the command has."""
         codes = [int(code.strip("`")) for code, _ in table("Exit code")]
-        assert codes == [cli.ANSWERED, cli.FAILED, cli.USAGE, cli.NOBODY, cli.TIMEOUT, cli.UNREACHABLE]
+        told = (output.ANSWERED, output.FAILED, output.USAGE, output.NOBODY, output.TIMEOUT, output.UNREACHABLE)
+        assert codes == [*told, output.REFUSED]
 
     def test_make_targets(self) -> None:
         """Each target of make that the README names is in the Makefile, with a line of help."""
@@ -343,11 +430,21 @@ class TestSnippets:
             assert re.search(rf"^{target}:.*## \w", makefile, re.MULTILINE), target
 
     def test_files_exist(self) -> None:
-        """Each file or folder of the checkout that the README names is there."""
+        """Each file or folder of the checkout that a page names is there."""
         named = set(re.findall(r"`((?:docs|examples)/[\w./-]*|[A-Z]+\.md|LICENSE)`", README))
-        assert {"docs/architecture.md", "examples/", "LICENSE"} <= named
+        assert {"examples/greenhouse.py", "examples/", "LICENSE"} <= named
         for name in named:
             assert (CHECKOUT / name).exists(), name
+
+    @pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (CHECKOUT / "docs").glob("*.md"))])
+    def test_links(self, page: str) -> None:
+        """Each link from one page to another leads to a page, and to a heading if it names one."""
+        text = (CHECKOUT / page).read_text(encoding="utf-8")
+        for name, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", text):
+            target = (CHECKOUT / page).parent / name if name else CHECKOUT / page
+            headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", heading).replace(" ", "-").lower() for heading in headings}
+            assert not anchor or anchor in anchors, f"{name}#{anchor}"
 
 
 MESSAGES = "from rpiserve import App\napp = App('greenhouse')\n" + block_with("python", '@app.action("pour")')
@@ -399,6 +496,63 @@ class TestMessages:
             assert load({"redis": url}, {}).redis_address is not None
 
 
+class TestWeb:
+    """docs/web.md."""
+
+    def test_routes(self, tmp_path: Path) -> None:
+        """The routes answer each request with curl as the page shows."""
+        source = "from rpiserve import App\napp = App('x')\n" + block_with("python", "def set_lamp")
+        with running_daemon(tmp_path, source) as daemon:
+            for command, shown in curl_examples("/lamps/"):
+                assert curl(daemon, command) == shown
+            headers = get(daemon, "/lamps.csv")[1]
+        assert (headers["Content-Type"], headers["Cache-Control"]) == ("text/csv; charset=utf-8", "max-age=5")
+
+    def test_request(self) -> None:
+        """The table names exactly what a request has, and the text each method and the bound on requests."""
+        [named] = [re.findall(r"`(\w+)`", "".join(row[0] for row in table("Of the request")))]
+        request = HttpRequest("GET", "/", b"", Headers(), b"", {})
+        assert sorted(named) == sorted(name for name in dir(request) if not name.startswith("_"))
+        [methods] = re.findall(r"^- \*\*The methods\*\* are (.+?);", README, re.MULTILINE)
+        assert re.findall(r"`(\w+)`", methods) == list(ROUTE_METHODS)
+        assert f"at most {MOST_CALLS} are under way" in README
+
+    def test_blueprint(self, tmp_path: Path) -> None:
+        """The app in two modules has the route and the sensor of its blueprint."""
+        (tmp_path / "lights.py").write_text(block_with("python", "# lights.py"), encoding="utf-8")
+        with running_daemon(tmp_path, block_with("python", "# house.py")) as daemon:
+            assert json.loads(get(daemon, "/lights/hall")[2]) == {"light": "hall"}
+            wait_until_read(daemon)
+            assert json.loads(get(daemon, "/data/lights/hall")[2]) is True
+
+    def test_cors(self) -> None:
+        """The table has each option with its default, and the same arguments as the code; both examples are one."""
+        rows = table("Option", page="docs/web.md")
+        options = [name.removeprefix("`--").removesuffix("`").replace("-", "_") for name, *_ in rows]
+        assert options == [name for name in OPTIONS if name.startswith("cors_")]
+        fields = [re.findall(r"\w+", argument)[0] for _, argument, *_ in rows]
+        assert fields == [field.name for field in attrs.fields(CorsPolicy)]
+        defaults = {name: re.findall(r"[\w-]+", default) for name, (_, _, default, _) in zip(fields, rows, strict=True)}
+        assert defaults["allowed_methods"] == [*METHODS, "with", "as", "origin", *READING]
+        assert defaults["allowed_headers"] == list(HEADERS)
+        assert defaults["max_age"] == [str(OPTIONS["cors_max_age"].default)]
+        app = App("x")
+        exec(block_with("python", "app.cors("), {"app": app})
+        [line] = re.findall(r"^twistd .* rpiserve (.*--cors-origin.*)$", README, re.MULTILINE)
+        by_options = Options.parse(shlex.split(line), {}, {}).cors
+        assert app.cors_policy is not None
+        assert by_options is not None
+        assert app.cors_policy == attrs.evolve(by_options, allow_credentials=True)
+
+    def test_any_origin(self) -> None:
+        """All origins together may read, may not write, and do not go with credentials."""
+        policy = CorsPolicy.of("*")
+        assert policy.allows("https://any.example", "GET")
+        assert not policy.allows("https://any.example", "POST")
+        with pytest.raises(ValueError, match="does not go with"):
+            CorsPolicy.of("*", allow_credentials=True)
+
+
 class TestOptions:
     def test_table(self) -> None:
         """The table has each option once, with its default."""
@@ -429,7 +583,9 @@ class TestOptions:
         [(name, value)] = set(re.findall(r"(RPISERVE_PORT)=(\d+)", README))
         assert load({}, {name: value}).port == 8081
 
-    @pytest.mark.parametrize("text", ["README.md", "examples/rpiserve.service", "examples/host_monitor.py"])
+    @pytest.mark.parametrize(
+        "text", [*PAGES, "examples/rpiserve.service", "examples/host_monitor.py", "examples/greenhouse.py"]
+    )
     def test_command_lines(self, text: str) -> None:
         """Each command line with ``twistd … rpiserve …`` is one that rpiserve takes."""
         lines = re.findall(
@@ -437,7 +593,7 @@ class TestOptions:
             (CHECKOUT / text).read_text(encoding="utf-8"),
             re.MULTILINE,
         )
-        assert lines
+        assert lines or text.startswith("docs/")
         for line in lines:
             assert Options.parse(shlex.split(line), {}, {}).port == 8080
 
