@@ -222,9 +222,29 @@ def test_ranges_that_are_ignored(browser: Browser, value: str) -> None:
 
 
 def test_range_of_a_changed_file(browser: Browser) -> None:
-    """A part on the condition that the file has not changed is not served: the condition is not known here."""
-    answer = browser.get("/www/digits.bin", "Range: bytes=2-4", 'If-Range: "x"')
-    assert (answer.status, answer.body) == (200, FILES["digits.bin"])
+    """A part on the condition that the file has not changed is served if it has not, and else the whole file."""
+    tag = browser.get("/www/digits.bin").headers["etag"]
+    answer = browser.get("/www/digits.bin", "Range: bytes=2-4", f"If-Range: {tag}")
+    assert (answer.status, answer.body) == (206, b"234")
+    for condition in ('"x"', "Sat, 01 Jan 2000 00:00:00 GMT"):
+        answer = browser.get("/www/digits.bin", "Range: bytes=2-4", f"If-Range: {condition}")
+        assert (answer.status, answer.body) == (200, FILES["digits.bin"])
+
+
+def test_entity_tags(folder: Path, browser: Browser) -> None:
+    """Who has a file is told so until it changes, be it within the same second; no date counts beside a tag."""
+    tag = browser.get("/www/digits.bin").headers["etag"]
+    for known in (tag, f'"x", W/{tag}', "*"):
+        answer = browser.get("/www/digits.bin", f"If-None-Match: {known}")
+        assert (answer.status, answer.body, answer.headers["etag"]) == (304, b"", tag)
+    file = folder / "digits.bin"
+    modified = file.stat().st_mtime_ns
+    file.write_bytes(b"9876543210")
+    os.utime(file, ns=(modified, modified + 1000))
+    late = "If-Modified-Since: Fri, 01 Jan 2038 00:00:00 GMT"
+    answer = browser.get("/www/digits.bin", f"If-None-Match: {tag}", late)
+    assert (answer.status, answer.body) == (200, b"9876543210")
+    assert answer.headers["etag"] != tag
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from twisted.web.resource import IResource
 from twisted.web.static import File, getTypeAndEncoding
 
 from rpiserve.errors import StartError
+from rpiserve.web.caching import matches
 from rpiserve.web.channel import LimitedRequest
 from rpiserve.web.problems import Problem
 from rpiserve.web.site import decode_segment
@@ -55,10 +56,18 @@ class Pages:
         for name, pattern in _HEADERS.items():
             if not pattern.fullmatch(request.getHeader(name) or b""):
                 request.requestHeaders.removeHeader(name)
-        if request.getHeader(b"If-Range") is not None:  # which it does not know
+        status = file.stat()
+        tag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'.encode()
+        known = request.getHeader(b"If-None-Match")
+        if matches(known, tag):
+            return request.answer(304, b"", b"", {b"ETag": tag, b"Cache-Control": b"no-cache"})
+        if known is not None:  # then the date does not count (RFC 9110, section 13.1.3)
+            request.requestHeaders.removeHeader(b"If-Modified-Since")
+        if request.getHeader(b"If-Range") not in (None, tag):  # or a part of another file would be added to this one
             request.requestHeaders.removeHeader(b"Range")
         request.postpath = []
         request.responseHeaders.setRawHeaders(b"Cache-Control", [b"no-cache"])
+        request.responseHeaders.setRawHeaders(b"ETag", [tag])
         resource = File(str(file))
         kind, resource.encoding = getTypeAndEncoding(file.name, File.contentTypes, File.contentEncodings, UNKNOWN)
         resource.type = f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
