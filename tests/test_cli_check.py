@@ -134,8 +134,10 @@ def test_nothing_is_opened(check: Check) -> None:
     before = set(threading.enumerate())
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        code, _, errors = check(APP, "--port", port, "--redis", "redis://127.0.0.1:1", "--log-file", "log")
+        logs = ("--log-file", "log", "--request-log", "requests")
+        code, _, errors = check(APP, "--port", port, "--redis", "redis://127.0.0.1:1", *logs)
     assert not Path("log").exists()
+    assert not Path("requests").exists()
     assert (code, errors) == (0, "")
     assert set(threading.enumerate()) == before
 
@@ -156,6 +158,7 @@ def test_nothing_is_opened(check: Check) -> None:
         (GOOD, ("--tls-cert", "a", "--tls-key", "b"), "cannot read a"),
         (GOOD, ("--config", "gone"), "cannot read the configuration file gone"),
         (GOOD, ("--log-file", "gone/log"), "--log-file: cannot write to gone/log"),
+        (GOOD, ("--request-log", "gone/log"), "--request-log: cannot write to gone/log"),
         (GOOD, ("--host", "0.0.0.0"), "can be reached from other machines"),
         (GOOD, ("--module", "x"), "--module is of no use here"),
     ],

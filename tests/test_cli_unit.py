@@ -212,11 +212,12 @@ class TestUnit:
         monkeypatch.setattr("rpiserve.cli.unit.PROGRAM", (str(link),))
         assert settings(service(folder).unit())["ProtectHome"] == ["read-only"]
 
-    def test_log_file(self, folder: Path) -> None:
+    @pytest.mark.parametrize("option", ["--log-file", "--request-log"])
+    def test_log_file(self, folder: Path, option: str) -> None:
         """A log outside its own folders can be written."""
-        found = settings(service(folder, "--log-file", "/var/log/a b/house.log").unit())
+        found = settings(service(folder, option, "/var/log/a b/house.log").unit())
         assert found["ReadWritePaths"] == ['"/var/log/a b"']
-        assert "ReadWritePaths" not in settings(service(folder, "--log-file", "/var/lib/house/log").unit())
+        assert "ReadWritePaths" not in settings(service(folder, option, "/var/lib/house/log").unit())
 
     def test_would_not_start(self, folder: Path) -> None:
         """There is no unit for what could not start."""

@@ -8,7 +8,7 @@ from twisted.web.resource import Resource
 from rpiserve.web.channel import LimitedRequest, Limits
 from rpiserve.web.problems import Problem
 from rpiserve.web.site import LimitedSite
-from rpiserve.web.sse import COMMENT_SECONDS, MOST_UNREAD, EventStream, Streams
+from rpiserve.web.sse import CLOSE_SECONDS, COMMENT_SECONDS, MOST_UNREAD, EventStream, Streams
 
 
 class StreamResource(Resource):
@@ -220,15 +220,30 @@ def test_close(site: LimitedSite, resource: StreamResource) -> None:
 
 
 def test_close_stalled(site: LimitedSite, resource: StreamResource, clock: Clock) -> None:
-    """A stream whose client does not read is cut at the end, and one that is the answer of what runs is awaited."""
+    """A stream whose client does not read is cut soon, and one that is the answer of what runs is awaited."""
     stalled, finite = opened(site, reads=False), opened(site, "/finite")
     resource.opened[0].send("change", b"1" * 70_000)
     resource.streams.close()
     drained = site.drain()
+    assert stalled.end != "aborted"
+    clock.advance(CLOSE_SECONDS)
     assert stalled.end == "aborted"
     assert not drained.called
     resource.opened[1].end()
     assert finite.end == "done"
+    assert drained.called
+
+
+def test_close_behind(site: LimitedSite, resource: StreamResource, clock: Clock) -> None:
+    """A client that is only behind still gets all that it was sent, and a proper end."""
+    slow = opened(site, reads=False)
+    resource.opened[0].send("change", b"1" * 70_000)
+    resource.streams.close()
+    drained = site.drain()
+    slow.read()
+    clock.advance(CLOSE_SECONDS)
+    assert slow.received.endswith(b"1\n\n\r\n0\r\n\r\n")
+    assert slow.end == "done"
     assert drained.called
 
 

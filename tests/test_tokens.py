@@ -142,6 +142,19 @@ def test_a_file_that_is_damaged_later(
     assert file.find(secret) is not None
 
 
+def test_a_file_that_is_closed_again(file: TokenFile, path: Path, clock: Clock, logged_failures: list[LogEvent]) -> None:
+    """The chmod that the error asks for is all that is needed, and that the file is opened to everybody is noticed."""
+    secret = file.add("a", "read")
+    file.load()
+    path.chmod(0o604)
+    clock.advance(LOOK_SECONDS)
+    assert file.find(secret) is None
+    path.chmod(0o600)
+    clock.advance(LOOK_SECONDS)
+    assert file.find(secret) is not None
+    logged_failures.clear()
+
+
 @pytest.mark.parametrize(
     "line", ["a read", "a read 00 2026-01-01", f"a admin {'0' * 64} 2026-01-01", f"a/b read {'0' * 64} x", "x" * 200]
 )

@@ -227,7 +227,7 @@ class TestDemo:
     def test_target(self) -> None:
         """``make demo`` starts just that in the foreground, at the port that it is told."""
         done = subprocess.run(
-            ["make", "-n", "demo", "PORT=9000"],
+            ["make", "-n", "--no-print-directory", "demo", "PORT=9000"],
             cwd=CHECKOUT,
             capture_output=True,
             text=True,

@@ -3,6 +3,7 @@
 import http.client
 import shutil
 import signal
+import socket
 import ssl
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def test_renewal(tmp_path: Path) -> None:
         assert daemon.stop() == -signal.SIGTERM
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_old_protocols_are_refused(tmp_path: Path) -> None:
     """Nothing older than TLS 1.2 is spoken."""
     certificate = new_certificate(tmp_path / "made", "only")
@@ -92,6 +94,28 @@ def test_the_cookie_by_tls(tmp_path: Path) -> None:
         answer = ask(port_of(daemon), certificate, "POST", "/login", body=f"token={secret}", headers=form)  # type: ignore[arg-type]
         assert answer.status == 303
         assert "; Secure" in answer.headers["Set-Cookie"]
+
+
+def test_refused_requests(tmp_path: Path) -> None:
+    """What is refused before it is a request gets its answer by TLS as well, and leaves nothing in the log."""
+    certificate = new_certificate(tmp_path / "made", "only")
+    install(tmp_path, certificate)
+    context = ssl.create_default_context(cafile=str(certificate))
+    requests = {b"nonsense\r\n\r\n": 400, b"POST /cmd HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n": 413}
+    with running_daemon(tmp_path, APP, *OPTIONS, ready=SERVING) as daemon:
+        for request, status in requests.items():
+            with (
+                socket.create_connection(("localhost", port_of(daemon)), timeout=30) as plain,
+                context.wrap_socket(plain, server_hostname="localhost") as client,
+            ):
+                client.sendall(request)
+                answer = b"".join(iter(lambda: client.recv(65536), b""))
+                assert answer.startswith(b"HTTP/1.1 %d " % status)
+                assert answer.endswith(b"}")
+                client.unwrap()
+        assert ask(port_of(daemon), certificate).status == 200
+        daemon.stop()
+        assert "Traceback" not in daemon.log()
 
 
 @pytest.mark.parametrize("damage", ["no file", "no certificate", "another key"])

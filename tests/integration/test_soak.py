@@ -1,0 +1,20 @@
+"""The soak of ``benchmarks/soak.py``, in short: a daemon with everything, among clients of all kinds and faults."""
+
+from pathlib import Path
+
+from benchmarks.soak import soak
+
+SECONDS, WARM_UP = 60.0, 15.0
+SEED = 7
+
+
+def test_soak(tmp_path: Path) -> None:
+    """After a minute of it nothing has grown, nobody was answered wrongly, and everything works.
+
+    Within so short a time memory grows by what a process does not need before, and in a process whose coverage is
+    measured by that, too: what is looked for is what would grow by far more.
+    """
+    report = soak(tmp_path, SECONDS, WARM_UP, SEED, most_growth=0.2, most_growth_bytes=24 << 20, threads_left=3)
+    assert report.complaints == [], report.table()
+    assert report.counts["requests"] > 100
+    assert {what for what in report.counts if what.startswith("fault: ")} >= {"fault: kill -9", "fault: token"}
