@@ -133,6 +133,10 @@ class Messaging(Protocol):
         """Have ``receiver`` called with each channel and message of ``channels``, until the result is called."""
         ...
 
-    def describe(self) -> dict[str, Any]:
+
+class Services(Protocol):
+    """Whoever knows the services on the bus."""
+
+    def describe(self) -> Deferred[dict[str, Any]]:
         """Return what ``/services`` shows."""
         ...

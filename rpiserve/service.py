@@ -21,8 +21,9 @@ from rpiserve.errors import StartError
 from rpiserve.invoke import Invoker
 from rpiserve.lag import ReactorLag
 from rpiserve.lifecycle import StartHooks, run_stop_hooks
-from rpiserve.logs import JSON, RotatingFile
+from rpiserve.logs import JSON, LogObserver, RotatingFile
 from rpiserve.messaging.bus import Bus
+from rpiserve.messaging.directory import Directory
 from rpiserve.messaging.link import Link
 from rpiserve.messaging.memory import MemoryBus
 from rpiserve.messaging.messenger import Messenger
@@ -105,7 +106,7 @@ class Daemon(Service):
         on_stopping: Callable[[], object] = lambda: None,
         watch: Callable[[Callable[[], None]], object] = lambda work: None,
         wall: Callable[[], float] = time.time,
-        observer: ILogObserver | None = None,
+        observer: LogObserver | None = None,
     ) -> None:
         self.observer = observer
         self.failed = False
@@ -125,11 +126,13 @@ class Daemon(Service):
         pool = ThreadPool("rpiserve-worker", registry.thread_count())
         self.invoker = Invoker(reactor, to_reactor, pool, surroundings)
         self._commands = CommandsRoom(registry.commands, reactor, to_reactor, max_workers, surroundings)
+        bus = self._make_bus(wall)
+        self._directory = Directory(name, registry.actions, bus, reactor)
         self._messaging = MessagingRoom(
             name,
             registry.actions,
             registry.listeners,
-            self._make_bus(wall),
+            bus,
             Invoker(reactor, to_reactor, ThreadPool("rpiserve-message", max_workers), surroundings),
             max_workers,
             self._last_link,
@@ -188,7 +191,7 @@ class Daemon(Service):
             actions=actions,
             broadcasts=broadcasts,
             events=events,
-            messaging=self._messaging,
+            services=self._directory,
             dashboard=dashboard,
             login=LoginRoutes(access, provenance),
             metrics=metrics,
@@ -238,6 +241,7 @@ class Daemon(Service):
         for link in (self._link, self._last_link):
             link.open(self._messaging.messenger, self._reactor.callFromThread)
         self._messaging.start().addCallback(lambda _: self._start_hooks.run()).addErrback(self.fail)
+        self._directory.start()
         self._sensors.start()
 
     @inlineCallbacks
@@ -253,6 +257,7 @@ class Daemon(Service):
         self._link.close()
         if self._web is not None:
             yield self._web.stop_listening()
+        self._directory.stop()
         self._streams.close()  # which would keep their connections from draining
         rooms = (self._start_hooks, self._sensors, self._commands, self._messaging, self._routes)
         drained = succeed(None) if self._site is None else self._site.drain()
@@ -293,9 +298,9 @@ class Daemon(Service):
     def status(self) -> str:
         """Return what it is at, in a few words for people."""
         parts = ["running" if self._web is None else f"serving on {self._web.address}"]
-        bus = self._messaging.describe()["bus"]
+        bus = self._directory.bus_state
         if self._config.redis is not None:
-            parts.append(f"{bus['name']} is {'' if bus['connected'] else 'not '}connected")
+            parts.append(f"{bus.name} is {'' if bus.connected else 'not '}connected")
         handlers = self._sensors.report()
         failing = sum(handler["state"] == "error" for handler in handlers)
         parts.append(f"{len(handlers)} handler{'' if len(handlers) == 1 else 's'}, {failing} failing")

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import msgspec
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
 from twisted.internet.task import Clock
@@ -354,8 +355,12 @@ class NoMessaging:
     def hear(self, channels: Sequence[str], receiver: Any) -> Any:
         return lambda: None
 
-    def describe(self) -> dict[str, Any]:
-        return {"bus": {"kind": "memory"}, "services": []}
+
+class NoServices:
+    """What knows of no services."""
+
+    def describe(self) -> Any:
+        return succeed({"bus": {"kind": "memory"}, "services": []})
 
 
 NO_MESSAGING = NoMessaging()
@@ -394,7 +399,7 @@ def make_api(
         actions=actions,
         broadcasts=broadcasts,
         events=events,
-        messaging=messaging,
+        services=NoServices(),
         dashboard=dashboard,
         login=LoginRoutes(access or Access(None, False, clock), provenance),  # type: ignore[arg-type]
         metrics=Metrics("test", tree, 1_000_000_000.25, stats),

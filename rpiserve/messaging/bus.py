@@ -111,6 +111,22 @@ class Bus(Protocol):
         """
         ...
 
+    def announce(self, name: str, value: bytes, seconds: float) -> Deferred[None]:
+        """Let all on the bus know ``value`` by ``name``, for so many ``seconds`` unless that is done again."""
+        ...
+
+    def withdraw(self, name: str) -> Deferred[None]:
+        """Take that back."""
+        ...
+
+    def announced(self) -> Deferred[dict[str, bytes]]:
+        """Return what is announced now, by name."""
+        ...
+
+
+ANNOUNCEMENT = "rpiserve:service:"
+"""What the keys begin with at which the announcements are kept."""
+
 
 def is_pattern(channel: str) -> bool:
     """Tell whether ``channel`` is a pattern rather than a name."""

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from rpiserve.errors import BusUnavailable, DataError
-from rpiserve.messaging.bus import BusState, Receiver, Subscriptions, deliver
+from rpiserve.messaging.bus import ANNOUNCEMENT, BusState, Receiver, Subscriptions, deliver
 from rpiserve.wire import checked_size
 
 NAME = "the embedded bus"
@@ -121,6 +121,20 @@ class MemoryBus:
             return fail(DataError(f"the cache: the value at {key!r} is no whole number of 64 bits, or would be none"))
         self._values[key] = (b"%d" % (total + amount), end)
         return succeed(total + amount)
+
+    def announce(self, name: str, value: bytes, seconds: float) -> Deferred[None]:
+        """Let all on the bus know ``value`` by ``name``."""
+        return self.set(ANNOUNCEMENT + name, value, seconds)
+
+    def withdraw(self, name: str) -> Deferred[None]:
+        """Take that back."""
+        return self.delete([ANNOUNCEMENT + name]).addCallback(lambda _: None)
+
+    def announced(self) -> Deferred[dict[str, bytes]]:
+        """Return what is announced now, by name."""
+        self._expire()
+        ours = (key for key in self._values if key.startswith(ANNOUNCEMENT))
+        return succeed({key.removeprefix(ANNOUNCEMENT): self._values[key][0] for key in ours})
 
     def _expire(self) -> None:
         now = self._clock.seconds()

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import attrs
 import txredisapi
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, inlineCallbacks, succeed
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ClientEndpoint,
@@ -42,6 +42,7 @@ from rpiserve.codec import printable
 from rpiserve.errors import BusUnavailable, DataError, StartError
 from rpiserve.messaging.address import RedisAddress
 from rpiserve.messaging.bus import (
+    ANNOUNCEMENT,
     BusState,
     Receiver,
     Subscriptions,
@@ -76,6 +77,9 @@ KINDS = ("+", "-", ":", "$", "*")
 
 LOST = "the connection was lost"
 CLOSED = "it was closed"
+
+ANNOUNCED = b"rpiserve:services"
+"""The set of the names that are announced."""
 
 MOST_AT_ONCE = 500
 """How many channels one command subscribes to."""
@@ -510,6 +514,31 @@ class RedisBus:
     def incr(self, key: str, amount: int) -> Deferred[int]:
         """Add ``amount`` to the number at ``key``."""
         return self._command(b"INCRBY", encoded(key), b"%d" % amount)
+
+    # --- announcements -----------------------------------------------------------------------------------------------
+
+    def announce(self, name: str, value: bytes, seconds: float) -> Deferred[None]:
+        """Let all on the bus know ``value`` by ``name``."""
+        # A set of the names besides: to look for keys takes as long as there are any, the user's own among them.
+        listed = self._command(b"SADD", ANNOUNCED, encoded(name))
+        return listed.addCallback(lambda _: self.set(ANNOUNCEMENT + name, value, seconds))
+
+    def withdraw(self, name: str) -> Deferred[None]:
+        """Take that back."""
+        removed = self._command(b"SREM", ANNOUNCED, encoded(name))
+        return removed.addCallback(lambda _: self.delete([ANNOUNCEMENT + name])).addCallback(lambda _: None)
+
+    @inlineCallbacks
+    def announced(self) -> Any:
+        """Return what is announced now, by name."""
+        names = sorted((yield self._command(b"SMEMBERS", ANNOUNCED)))[:MOST_AT_ONCE]
+        if not names:
+            return {}
+        values = yield self._command(b"MGET", *(encoded(ANNOUNCEMENT) + name for name in names))
+        found = {decoded(name): value for name, value in zip(names, values, strict=True) if value is not None}
+        if gone := [name for name, value in zip(names, values, strict=True) if value is None]:
+            yield self._command(b"SREM", ANNOUNCED, *gone)
+        return found
 
     def _command(self, *words: bytes) -> Deferred[Any]:
         session = self._session

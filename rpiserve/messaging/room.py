@@ -144,19 +144,6 @@ class MessagingRoom:
             return []
         return [f"{state.name} is not connected since {codec.timestamp(state.since)}: {state.error or 'not yet'}"]
 
-    def describe(self) -> dict[str, Any]:
-        """Return what ``/services`` shows: the bus, and this service with its actions."""
-        state = self._bus.state
-        actions = [{"name": name, "doc": action.doc} for name, action in self._actions.items()]
-        bus = {
-            "kind": state.kind,
-            "name": state.name,
-            "connected": state.connected,
-            "since": codec.timestamp(state.since),
-            "error": state.error,
-        }
-        return {"bus": bus, "services": [{"name": self._name, "actions": actions}]}
-
     def samples(self) -> Iterator[Sample]:
         """Yield what ``/metrics`` shows of the messages and the bus."""
         state = self._bus.state

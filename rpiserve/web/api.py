@@ -12,7 +12,7 @@ from werkzeug.exceptions import MethodNotAllowed
 from rpiserve import codec
 from rpiserve.data import DataTree
 from rpiserve.paths import format_path
-from rpiserve.ports import HandlerReports, Messaging, Readiness
+from rpiserve.ports import HandlerReports, Readiness, Services
 from rpiserve.web.actions import ActionRoutes
 from rpiserve.web.broadcasts import BroadcastRoutes
 from rpiserve.web.caching import matches
@@ -40,7 +40,7 @@ class Api:
         actions: what `/actions` and `/services` do.
         broadcasts: what `/broadcasts` does.
         events: what `/events` does.
-        messaging: who tells of the services.
+        services: who tells of the services.
         dashboard: what `/` serves, if anything.
         login: what `/login` and `/logout` do.
         metrics: what `/metrics` does.
@@ -62,7 +62,7 @@ class Api:
         actions: ActionRoutes,
         broadcasts: BroadcastRoutes,
         events: EventRoutes,
-        messaging: Messaging,
+        services: Services,
         dashboard: Dashboard | None,
         login: LoginRoutes,
         metrics: Metrics,
@@ -76,7 +76,7 @@ class Api:
         self._actions = actions
         self._broadcasts = broadcasts
         self._events = events
-        self._messaging = messaging
+        self._services = services
         self._dashboard = dashboard
         self._login = login
         self._metrics = metrics
@@ -162,7 +162,7 @@ class Api:
     @app.route("/services", methods=READ)
     def services(self, request: LimitedRequest) -> Deferred[None]:
         """Tell of the bus, and of the services on it."""
-        return request.answer_json(codec.encode(self._messaging.describe()))
+        return self._services.describe().addCallback(codec.encode).addCallback(request.answer_json)
 
     @app.route("/broadcasts/<channel>", methods=["POST"])
     def post_broadcast(self, request: LimitedRequest, channel: str) -> Deferred[None]:

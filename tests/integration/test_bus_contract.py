@@ -323,6 +323,29 @@ async def test_cache_forgets(bus: Bus, name: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_announcements(bus: Bus, name: str) -> None:
+    """What is announced is known to all on the bus until its time is over, or it is taken back."""
+    one, other, brief = (f"{name}{suffix}" for suffix in ("one", "éother", "brief"))
+
+    async def known() -> dict[str, bytes]:
+        return {key: value for key, value in (await done(bus.announced())).items() if key.startswith(name)}
+
+    assert await known() == {}
+    await done(bus.announce(one, b"1", 1000.0))
+    await done(bus.announce(other, EVERY_BYTE, 1000.0))
+    await done(bus.announce(one, b"2", 1000.0))
+    assert await known() == {one: b"2", other: EVERY_BYTE}
+    await done(bus.announce(brief, b"3", 0.001))
+    while brief in await known():
+        await deferLater(reactor, 0)
+    await done(bus.withdraw(one))
+    await done(bus.withdraw(one))
+    assert await known() == {other: EVERY_BYTE}
+    await done(bus.withdraw(other))
+    assert await known() == {}
+
+
+@pytest_twisted.ensureDeferred
 async def test_incr(bus: Bus, name: str) -> None:
     """A number begins at 0, goes up and down, reaches both ends of 64 bits, and is a value like any other."""
     assert await done(bus.incr(name, 1)) == 1

@@ -245,7 +245,7 @@ class TestApp:
         """What the table shows of /services is what is there."""
         services = json.loads(get(daemon, "/services")[2])
         assert services.keys() == {"bus", "services"}
-        assert services["services"] == [{"name": "greenhouse", "actions": []}]
+        assert services["services"] == [{"name": "greenhouse", "actions": [], "instances": 1}]
 
     def test_events(self, daemon: Daemon) -> None:
         """The stream begins as the page shows it, but for the values and the revision."""
@@ -686,7 +686,7 @@ class TestInitScript:
     def control(self, tmp_path: Path) -> Iterator[Callable[[str], tuple[int, str]]]:
         """Return a function that calls the script with an action and returns its status and what it printed."""
         settings = {
-            "APP_DIR": tmp_path,
+            "FOLDER": tmp_path,
             "TWISTD": TWISTD,
             "RUN_AS": subprocess.check_output(["id", "-un"], text=True).strip(),
             "PIDFILE": tmp_path / "run" / "rpiserve.pid",
@@ -760,9 +760,10 @@ class TestInitScript:
     def test_failed_start(self, tmp_path: Path, control: Callable[[str], tuple[int, str]]) -> None:
         """A start that fails says why, and the script fails with it."""
         with (tmp_path / "defaults").open("a", encoding="utf-8") as file:
-            file.write("RPISERVE_MODULE=nowhere\n")
+            file.write(f"FOLDER={shlex.quote(str(tmp_path / 'empty'))}\n")
+        (tmp_path / "empty").mkdir()
         status, text = control("start")
-        assert (status, "rpiserve: there is no module nowhere" in text) == (1, True)
+        assert (status, "rpiserve: there is no module app" in text) == (1, True)
         assert control("status")[0] == 3
 
     def test_unknown_action(self, control: Callable[[str], tuple[int, str]]) -> None:
@@ -791,19 +792,20 @@ class TestUnit:
         service = Unit()["Service"]
         assert service["ProtectSystem"] == "strict"
         assert service["CapabilityBoundingSet"] == ""
-        for switch in ("DynamicUser", "ProtectHome", "PrivateTmp", "PrivateDevices", "NoNewPrivileges"):
+        for switch in ("DynamicUser", "ProtectHome", "PrivateTmp", "NoNewPrivileges"):
             assert service[switch] == "yes"
 
     def test_stop(self) -> None:
-        """systemd waits longer than the daemon takes to end by itself, and starts it again if it ends."""
+        """systemd waits longer than the daemon takes to end by itself, and starts it again if it fails or hangs."""
         service = Unit()["Service"]
         assert float(service["TimeoutStopSec"]) > OPTIONS["stop_timeout"].default
-        assert service["Restart"] == "always"
+        assert service["Restart"] == "on-failure"
+        assert (service["Type"], service["WatchdogSec"]) == ("notify", "30")
 
     def test_command(self, tmp_path: Path) -> None:
         """Its command serves the app that lies in its working directory."""
         service = Unit()["Service"]
-        command = shlex.split(service["ExecStart"])
+        command = shlex.split(service["ExecStart"].removeprefix(":"))
         assert command[0] == f"{service['WorkingDirectory']}/.venv/bin/twistd"
         command = [str(TWISTD), *command[1:], "--port", "0"]
         (tmp_path / "app.py").write_text(APP, encoding="utf-8")

@@ -51,11 +51,11 @@ def two_services(port: int) -> Iterator[Daemon]:
         process.stdout.close()
 
 
-def data(port: int) -> Any:
-    """Return the data of the service at ``port``."""
+def get(port: int, path: str) -> Any:
+    """Return what the service at ``port`` has at ``path``."""
     connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
     try:
-        connection.request("GET", "/data")
+        connection.request("GET", path)
         return json.loads(connection.getresponse().read())
     finally:
         connection.close()
@@ -68,10 +68,12 @@ def test_alarm(ending: int) -> None:
     with two_services(port) as services:
         services.wait_for("the heater was switched off")
         folder = Path(services.wait_for(r"Redis at (\S+)/redis\.sock is connected")[1])
-        alarm, sensors = data(port + 1), data(port)
+        alarm, sensors = get(port + 1, "/data"), get(port, "/data")
         assert alarm["alarm"] == {"active": True, "acknowledged_by": None}
         assert alarm["room"]["temperature"] > 24
         assert set(sensors["room"]) == {"temperature", "humidity"}
+        assert [each["name"] for each in get(port, "/services")["services"]] == ["sensors", "alarm"]
+        assert [each["name"] for each in get(port + 1, "/services")["services"]] == ["alarm", "sensors"]
         processes = psutil.Process(services.process.pid).children(recursive=True)
         assert len(processes) == 3
         assert folder.exists()

@@ -61,7 +61,7 @@ _SENSOR = record(
 )
 _SERVICES = record(
     bus=record(kind=TEXT, name=TEXT, connected={"type": "boolean"}, since=TEXT, error=TEXT_OR_NULL),
-    services=array(record(name=TEXT, actions=array(record(name=TEXT, doc=TEXT)))),
+    services=array(record(name=TEXT, actions=array(record(name=TEXT, doc=TEXT)), instances={"type": "integer"})),
 )
 _LISTED_COMMAND = record(
     Name=TEXT,
