@@ -11,6 +11,7 @@ All of this lives on the reactor's thread; only the user's function itself is ca
 """
 
 import inspect
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -405,20 +406,23 @@ class Incidents:
 class Trouble:
     """What has gone wrong in one handler, since it last went well.
 
-    Only the first of several failures of the same type is logged with its traceback: a sensor that fails each second
-    for a year must not fill the disk.
+    Only the first of several failures of the same type is logged with its traceback, and then again after an hour,
+    whether it went well in between or not: a sensor with a loose contact must not fill the disk in a year.
 
     Attributes:
         name: the handler's name.
+        now: returns seconds that only grow.
         count: how often it has failed in a row.
         text: what to show of the last failure.
     """
 
     name: str
+    now: Callable[[], float] = time.monotonic
     count: int = 0
     text: str | None = None
     _kind: type[BaseException] | None = None
     _incident: str = ""
+    _since: float = 0.0
 
     def note(self, failure: Failure) -> str:
         """Count and log ``failure``, and return the text to show of it.
@@ -426,9 +430,10 @@ class Trouble:
         Of an error that rpiserve knows that is its own text. Of any other it is the class and an incident id, which
         also stands in the log beside the traceback: an exception's text may hold what is nobody's business.
         """
-        repeated = failure.type is self._kind
         self.count += 1
-        self._kind = failure.type
+        repeated = failure.type is self._kind and self.now() - self._since < Incidents.SECONDS
+        if not repeated:
+            self._kind, self._since = failure.type, self.now()
         if isinstance(failure.value, RpiserveError):
             # Text that UTF-8 cannot express, of a file's name perhaps, would be refused wherever it is to be shown.
             self.text = printable(str(failure.value))
@@ -453,4 +458,4 @@ class Trouble:
         """Note that it went well."""
         if self.count:
             log.info("{name} works again after {count} failures", name=self.name, count=self.count)
-        self.count, self.text, self._kind = 0, None, None
+        self.count, self.text = 0, None

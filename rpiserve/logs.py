@@ -403,9 +403,13 @@ class LogObserver:
         output: where the lines go.
         levels: which there are.
         known: secrets that never appear, whatever they look like.
+
+    Attributes:
+        takes_prints: whether what the app prints has to be logged, or it would stand among lines for a program.
     """
 
     def __init__(self, format: str, output: Output, levels: Levels, known: Iterable[str] = ()) -> None:
+        self.takes_prints = isinstance(output, Stream) and format != TEXT
         self._line = LINES[format]
         self._output = output
         self._levels = levels

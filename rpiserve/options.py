@@ -79,6 +79,8 @@ class Options(usage.Options):
         if isinstance(cause, GetoptError) and cause.opt not in names:
             for name in get_close_matches(cause.opt, names, 1):
                 return f"did you mean --{name}?"
+            if cause.opt in ("n", "nodaemon", "pidfile", "syslog"):
+                return "it is twistd's, and goes before rpiserve"
         return "--help lists the options"
 
     @classmethod

@@ -170,9 +170,14 @@ def run_foreground(daemon: Daemon, reactor: Any) -> None:
         StartError: the port cannot be had.
         SystemExit: it has ended because of an error.
     """
+    streams = sys.stdout, sys.stderr
     if daemon.observer is not None:
-        globalLogBeginner.beginLoggingTo([daemon.observer], redirectStandardIO=False)
-    daemon.privilegedStartService()
+        globalLogBeginner.beginLoggingTo([daemon.observer], redirectStandardIO=daemon.observer.takes_prints)
+    try:
+        daemon.privilegedStartService()
+    except StartError:
+        sys.stdout, sys.stderr = streams  # why it does not start is for whoever has started it
+        raise
     daemon.startService()
     reactor.addSystemEventTrigger("before", "shutdown", daemon.stopService)
     reactor.run()

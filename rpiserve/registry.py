@@ -37,7 +37,7 @@ class Registry(
 
         Raises:
             DeclarationError: it is no blueprint, or registered already, or a name, the place of a sensor or a route is
-                taken.
+                taken. A part of it may have been taken then, and what was refused one is not to be run.
         """
         if not isinstance(blueprint, Blueprint) or blueprint is self:
             raise DeclarationError(f"{blueprint!r:.80} is no Blueprint to be registered here")

@@ -211,7 +211,8 @@ def payload_of(function: Callable[..., Any], name: str, given: Collection[str] =
     else:
         wanted = [first.name]
     if needed not in (wanted, []):
-        raise DeclarationError(f"{name}: it is given one argument at most, and needs {', '.join(needed)}")
+        beside = f" beside {', '.join(sorted(given))}" if given else ""
+        raise DeclarationError(f"{name}: it is given one argument at most{beside}, and needs {', '.join(needed)}")
     if first is None:
         return Payload(False, None)
     kind, _ = _annotation(first, function)

@@ -48,17 +48,18 @@ def makeService(options: Options) -> IService:
     return make_daemon(*wired, options.parent, exit_code)
 
 
-def find_app(name: str) -> App:
+def find_app(name: str, option: str = "--module ") -> App:
     """Import an app module and return its app.
 
     Args:
         name: the module's name; after a colon, the name of the app in it. Without one it is ``app``, or the only one.
+        option: what stands before the name on the command line, for errors.
 
     Raises:
         StartError: there is no such module, its own code raised, or it has no such app.
     """
     module_name, _, attribute = name.partition(":")
-    module = _import(module_name)
+    module = _import(module_name, option)
     if attribute:
         found = getattr(module, attribute, None)
         if isinstance(found, App):
@@ -77,21 +78,22 @@ def find_app(name: str) -> App:
             f"there is no App in the module {module_name}; it needs a line such as app = App('{module_name}')"
         )
     raise StartError(
-        f"there are {len(apps)} Apps in the module {module_name}; say which with --module {module_name}:NAME"
+        f"there are {len(apps)} Apps in the module {module_name}; say which with {option}{module_name}:NAME"
     )
 
 
-def _import(name: str) -> ModuleType:
+def _import(name: str, option: str) -> ModuleType:
     guess = os.path.normpath(name).removesuffix(".py").replace(os.sep, ".")
     if guess != name or not _is_module_name(name):
-        hint = f"; it is --module {guess}" if _is_module_name(guess) else ""
+        hint = f"; it is {option}{guess}" if _is_module_name(guess) else ""
         raise StartError(f"{name!r} is no name of a module{hint}")
     token = importing.set(True)
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # whatever it raises, it is the user's code that did
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-            raise StartError(f"there is no module {name} in {os.getcwd()} or on Python's path; see --module") from error
+            see = f"; see {option.strip()}" if option else ""
+            raise StartError(f"there is no module {name} in {os.getcwd()} or on Python's path{see}") from error
         raise StartError(f"the module {name} cannot be imported: {_last_frame(error)}") from error
     finally:
         importing.reset(token)

@@ -148,7 +148,8 @@ class TokenFile:
             status = os.stat(self._path)
         except OSError as error:
             return error
-        return status.st_mtime_ns, status.st_size, status.st_ino
+        # With the time of chmod and chown, too: it may be what mends a file that could not be read.
+        return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
     def _read(self) -> list[Token]:
         try:

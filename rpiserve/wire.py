@@ -106,6 +106,11 @@ def parse(message: bytes) -> dict[str, Any]:
         raise BrokenMessage(f"it is no JSON object: {error}") from None
 
 
+def is_between_two(message: Mapping[str, Any]) -> bool:
+    """Tell whether ``message`` is a request or a reply, which are nobody's business but of those two."""
+    return "request_id" in message and ("action" in message or "status" in message)
+
+
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 

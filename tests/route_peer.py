@@ -19,6 +19,7 @@ from rpiserve.context import Surroundings
 from rpiserve.cors import CorsPolicy
 from rpiserve.invoke import Invoker
 from rpiserve.threads import Job, ThreadPool
+from rpiserve.tokens import TokenFile
 from rpiserve.web.access import Access
 from rpiserve.web.channel import Limits
 from rpiserve.web.provenance import Provenance
@@ -49,6 +50,7 @@ class RouteSite:
         cors: which pages of other origins may do what.
         hosts: further names that it answers to.
         limits: what a client may ask of it.
+        tokens: those that let clients in; None to let everybody in.
 
     Attributes:
         clock: the reactor's clock.
@@ -65,13 +67,14 @@ class RouteSite:
         cors: CorsPolicy | None = None,
         hosts: Iterable[str] = (),
         limits: Limits | None = None,
+        tokens: TokenFile | None = None,
     ) -> None:
         self.clock = Clock()
         self.pool = pool or AtOnce()
         surroundings = Surroundings("the broadcast", "the cache")
         self.invoker = Invoker(self.clock, _at_once, cast(ThreadPool, self.pool), surroundings)
         provenance = Provenance(open=False, get_commands=False, cors=cors)
-        access = Access(None, False, self.clock)
+        access = Access(tokens, False, self.clock)
         routes = AppRoutes(app.routes, self.invoker, app.max_workers, provenance, access)
         front = cast(IResource, Front(make_api(self.clock, cors=cors).resource(), routes.resource(), access))
         self.site: LimitedSite = make_site(self.clock, resource=front, limits=limits, hosts=hosts, cors=cors)

@@ -270,12 +270,29 @@ def test_the_form_is_a_form(house: House) -> None:
     assert house.ask("/login", "POST").status == 415
 
 
+def test_the_form_is_small(house: House) -> None:
+    """A form that nobody would send is refused before it is looked at, which would take long."""
+    assert house.log_in("%41" * 300_000).status == 413
+
+
 def test_a_stream_ends_with_its_token(house: House) -> None:
     """A stream of events that is open when its token is revoked ends soon."""
     peer = Peer(house.site).send(request("/events", "GET", bearer(house.reader)))
     house.clock.advance(10)
     assert peer.end is None
     house.file.revoke("reader")
+    house.clock.advance(10)
+    assert peer.end is not None
+
+
+def test_a_stream_ends_with_its_session(house: House) -> None:
+    """A stream that is open in one tab ends soon when somebody logs out in another."""
+    cookie = cookie_of(house.log_in(house.reader))
+    peer = Peer(house.site).send(request("/events", "GET", cookie))
+    for _ in range(3):
+        house.clock.advance(10)
+    assert peer.end is None
+    house.ask("/logout", "POST", cookie)
     house.clock.advance(10)
     assert peer.end is not None
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from twisted.logger import LogEvent
 
 from rpiserve import App, HttpError, HttpRequest, HttpResponse, broadcast, cache, request, response
 from rpiserve.cors import CorsPolicy
+from rpiserve.tokens import TokenFile
 from rpiserve.web.routes import MOST_CALLS
 
 Handler = Callable[[HttpRequest], Any]
@@ -64,6 +66,23 @@ def test_methods() -> None:
     options = site.ask("/two", "OPTIONS")
     assert (options.status, options.headers["allow"]) == (204, "GET, HEAD, OPTIONS, POST, PUT")
     site.ask("/two", "get").problem(400)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE", "OPTIONS", "BREW"])
+def test_without_a_token_no_route_is_known(method: str, tmp_path: Path) -> None:
+    """Who has no token cannot tell by any method which routes there are."""
+    app = App("test")
+    app.route("/pins/<int:pin>", methods=["GET", "POST"])(lambda pin: pin)
+    tokens = TokenFile(tmp_path / "tokens", lambda: 0.0)
+    bearer = f"Authorization: Bearer {tokens.add('me', 'control')}"
+    tokens.load()
+    site = RouteSite(app, tokens=tokens)
+    answers = [site.ask(path, method) for path in ("/pins/5", "/pins/none", "/nothing")]
+    assert [answer.status for answer in answers] == [401] * 3
+    assert len({(answer.body, *answer.headers) for answer in answers}) == 1
+    statuses = [site.ask(path, method, bearer).status for path in ("/pins/5", "/pins/none", "/nothing")]
+    assert statuses[0] < 404 or (statuses[0] == 405 and method in ("DELETE", "BREW"))
+    assert statuses[1:] == [404, 404]
 
 
 def test_head() -> None:

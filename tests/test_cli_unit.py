@@ -19,7 +19,7 @@ from rpiserve import cli
 from rpiserve.cli.app_file import AppFile
 from rpiserve.cli.run import check, run
 from rpiserve.cli.unit import Service, find_twistd, name_of, quoted, unit
-from rpiserve.config import OPTIONS
+from rpiserve.config import OPTIONS, Config
 from rpiserve.errors import ConfigError, StartError
 from rpiserve.options import Options
 
@@ -27,6 +27,7 @@ TWISTD = str(Path(sys.executable).with_name("twistd"))
 ME = pwd.getpwuid(os.geteuid()).pw_name
 PATIENCE = 30.0
 SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]
+EXAMPLES = Path(__file__).parents[1] / "examples"
 STRANGE = "a b%h $HOME \"q\" 'r' é;"
 """What the name of a folder may hold, and what systemd and shells make something of."""
 
@@ -331,6 +332,25 @@ class TestCommand:
         output, errors = capsys.readouterr()
         assert (ended.value.code, output) == (2, "")
         assert errors == "rpiserve: --module is of no use here: APP names the module already\n"
+
+
+@pytest.mark.parametrize("example", ["rpiserve.service", "rpiserve.init"])
+def test_examples(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examples are what the command prints for an app in ``/opt/rpiserve``, on a machine without hardware."""
+    monkeypatch.setattr("grp.getgrall", list)
+    place = Path("/opt/rpiserve")
+    installed = Service(
+        name="rpiserve",
+        app=AppFile("app", place, place / "app.py"),
+        folder=place,
+        twistd=str(place / ".venv/bin/twistd"),
+        words=("rpiserve", "--module", "app"),
+        config=Config(),
+        user="rpiserve" if example == "rpiserve.init" else None,
+        paths=(),
+    )
+    printed = installed.init_script() if example == "rpiserve.init" else installed.unit()
+    assert (EXAMPLES / example).read_text(encoding="utf-8") == printed
 
 
 class TestInitScript:

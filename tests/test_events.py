@@ -368,6 +368,19 @@ def test_default_with_channels(daemon: Daemon) -> None:
     assert [name for name, _ in stream.news()] == ["broadcast", "change"]
 
 
+def test_requests_and_replies_are_not_told(daemon: Daemon) -> None:
+    """A pattern that matches the channels of services and of their callers tells nothing of what is between the two."""
+    stream = daemon.stream("?types=broadcast&channel=*")
+    daemon.messaging.send(
+        "door", b'{"action":"open","payload":{"code":1234},"request_id":"1","reply_to":"me.replies.1"}'
+    )
+    daemon.messaging.send("me.replies.1", b'{"status":"success","payload":{"code":5678},"request_id":"1","final":true}')
+    assert stream.news() == []
+    for broadcast in ({"request_id": 7}, {"action": "open", "status": "on"}):
+        daemon.messaging.send("a", msgspec.json.encode(broadcast))
+        assert stream.news() == [("broadcast", {"channel": "a", "payload": broadcast})]
+
+
 @pytest.mark.parametrize("query", ["?types=change,sensor", "?types=change&types=sensor", "?types=sensor,change,sensor"])
 def test_types_are_listed_in_any_way(daemon: Daemon, query: str) -> None:
     """Types are separated by commas or given one by one."""

@@ -802,8 +802,9 @@ def test_texts_are_no_formats(logged_failures: list[LogEvent]) -> None:
 
 
 def test_trouble_is_over(logged_failures: list[LogEvent]) -> None:
-    """What works again says so once, and the next failure is the first again, with a traceback."""
-    trouble = Trouble("lamp")
+    """What works again says so once. The next failure has its traceback logged if the last one was long ago."""
+    now = [0.0]
+    trouble = Trouble("lamp", lambda: now[0])
     trouble.note(failure_of(ValueError()))
     trouble.note(failure_of(ValueError()))
     with capturedLogs() as logs:
@@ -815,8 +816,13 @@ def test_trouble_is_over(logged_failures: list[LogEvent]) -> None:
     ]
     trouble.note(failure_of(ValueError()))
     assert trouble.count == 1
-    assert logged_failures[0]["incident"] != logged_failures[2]["incident"]
-    assert "log_failure" in logged_failures[2]
+    assert logged_failures[2]["incident"] == logged_failures[0]["incident"]
+    assert "log_failure" not in logged_failures[2]
+    trouble.clear()
+    now[0] += Incidents.SECONDS
+    trouble.note(failure_of(ValueError()))
+    assert logged_failures[3]["incident"] != logged_failures[0]["incident"]
+    assert "log_failure" in logged_failures[3]
     logged_failures.clear()
 
 

@@ -58,6 +58,8 @@ def test_parse_takes_all_places() -> None:
         (["--confg=x"], "rpiserve: option --confg not recognized; did you mean --config?"),
         (["--zzzz"], "rpiserve: option --zzzz not recognized; --help lists the options"),
         (["-x"], "rpiserve: option -x not recognized; --help lists the options"),
+        (["--pidfile="], "rpiserve: option --pidfile not recognized; it is twistd's, and goes before rpiserve"),
+        (["-n"], "rpiserve: option -n not recognized; it is twistd's, and goes before rpiserve"),
         (["--port"], "rpiserve: option --port requires argument; --help lists the options"),
         (["--debug=1"], "rpiserve: option --debug must not have an argument; --help lists the options"),
         (["app"], "rpiserve: 'app' is no option; an app module is named with --module app; --help lists the options"),

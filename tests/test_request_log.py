@@ -187,7 +187,8 @@ def test_behind_a_proxy() -> None:
     house = House(proxies=TrustedProxies(["192.168.1.9"]))
     house.ask(request("/data", "GET", "X-Forwarded-For: 10.0.0.7"))
     house.ask(request("/data"), address=UNIXAddress("/run/app.sock"))
-    assert [line["client"] for line in house.lines()] == ["10.0.0.7", "-"]
+    house.ask(request("/data", "GET", 'X-Forwarded-For: fe80::1%" 200 forged'))
+    assert [line["client"] for line in house.lines()] == ["10.0.0.7", "-", "fe80::1"]
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------

@@ -242,6 +242,7 @@ def test_close_behind(site: LimitedSite, resource: StreamResource, clock: Clock)
     drained = site.drain()
     slow.read()
     clock.advance(CLOSE_SECONDS)
+    slow.read()
     assert slow.received.endswith(b"1\n\n\r\n0\r\n\r\n")
     assert slow.end == "done"
     assert drained.called

@@ -127,6 +127,15 @@ def test_several_apps(write: Write) -> None:
     assert refused(name) == f"there are 2 Apps in the module {name}; say which with --module {name}:NAME"
 
 
+def test_without_an_option(write: Write) -> None:
+    """Where the name stands alone on the command line, no error speaks of an option."""
+    name = write("one, two = App('one'), App('two')\n")
+    with pytest.raises(StartError, match=f"say which with {name}:NAME$"):
+        find_app(name, option="")
+    with pytest.raises(StartError, match=r"on Python's path$"):
+        find_app("nowhere", option="")
+
+
 def test_wrong_attribute(write: Write) -> None:
     """A name that is not there, or no app, is said to be so."""
     name = write("app = App('one')\nnumber = 7\n")

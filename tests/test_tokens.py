@@ -142,7 +142,9 @@ def test_a_file_that_is_damaged_later(
     assert file.find(secret) is not None
 
 
-def test_a_file_that_is_closed_again(file: TokenFile, path: Path, clock: Clock, logged_failures: list[LogEvent]) -> None:
+def test_a_file_that_is_closed_again(
+    file: TokenFile, path: Path, clock: Clock, logged_failures: list[LogEvent]
+) -> None:
     """The chmod that the error asks for is all that is needed, and that the file is opened to everybody is noticed."""
     secret = file.add("a", "read")
     file.load()

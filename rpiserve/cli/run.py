@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
+import attrs
 import click
 
 from rpiserve.app import App
@@ -82,7 +83,7 @@ class Attempt:
         config = load(options_of(app, words), os.environ)
         self._debug = config.debug
         app.make_importable()
-        return find_app(app.name), config
+        return find_app(app.name, option=""), config
 
     def fail(self, error: RpiserveError) -> NoReturn:
         """Show why there is no daemon, and end the process."""
@@ -159,15 +160,16 @@ def check(app: str, options: tuple[str, ...]) -> NoReturn:
     """
     from twisted.internet import reactor
 
-    from rpiserve.cli.summary import check_log, check_reach, summary
+    from rpiserve.cli.summary import check_logs, check_reach, summary
     from rpiserve.service import Daemon
 
     attempt = Attempt(None)
     try:
         found, config = attempt.load(find_app_file(_checked_app(app)), options)
         check_reach(config)
-        check_log(config)
-        Daemon(found.name, found, found.tree, found.link, config, found.max_workers, reactor)
+        check_logs(config)
+        unopened = attrs.evolve(config, request_log=None)
+        Daemon(found.name, found, found.tree, found.link, unopened, found.max_workers, reactor)
     except RpiserveError as error:
         attempt.fail(error)
     for line in summary(found, config):

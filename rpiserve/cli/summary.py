@@ -39,15 +39,15 @@ def check_reach(config: Config) -> None:
         )
 
 
-def check_log(config: Config) -> None:
-    """Check that the log can be written, without opening it.
+def check_logs(config: Config) -> None:
+    """Check that the files for logs can be written, without opening them.
 
     Raises:
-        StartError: it cannot.
+        StartError: one cannot.
     """
-    file = config.log_file
-    if file is not None and (file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK)):
-        raise StartError(f"--log-file: cannot write to {file}")
+    for option, file in (("--log-file", config.log_file), ("--request-log", config.request_log)):
+        if file is not None and (file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK)):
+            raise StartError(f"{option}: cannot write to {file}")
 
 
 def _interface(endpoint: str) -> str | None:

@@ -39,6 +39,10 @@ PROGRAM: Final = (sys.prefix, sys.executable, os.path.dirname(rpiserve.__file__)
 
 LOWEST_FREE_PORT: Final = 1024
 
+_NO_GROUPS: Final = (
+    "# SupplementaryGroups=gpio i2c spi, say; none but those that there are on the machine, or it does not start."
+)
+
 _UNSAFE = re.compile(r"[^\w@+=:,./%-]", re.ASCII)
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -149,8 +153,9 @@ class Service:
             yield f"InaccessiblePaths={' '.join(names)}"
 
     def _writable_lines(self) -> Iterator[str]:
-        if self.config.log_file is not None and not self.config.log_file.is_relative_to(f"/var/lib/{self.name}"):
-            yield f"# For --log-file.\nReadWritePaths={quoted(str(self.config.log_file.parent))}"
+        for option, file in (("--log-file", self.config.log_file), ("--request-log", self.config.request_log)):
+            if file is not None and not file.is_relative_to(f"/var/lib/{self.name}"):
+                yield f"# For {option}.\nReadWritePaths={quoted(str(file.parent))}"
 
     def _capability_lines(self) -> str:
         port = self.config.port
@@ -182,7 +187,16 @@ class Service:
                 yield f"{path} is among the temporary files, of which the service has its own: move it"
             elif path.exists() and not _can_read(path, self.user):
                 who = self.user or "the user that systemd makes for it"
-                yield f"{path} cannot be read by {who}: see --user, or chmod"
+                # A token file must not be open to everybody.
+                way = "see --user" if path == self._token_file else "see --user, or chmod"
+                yield f"{path} cannot be read by {who}: {way}"
+        if self._token_file is not None and not self._token_file.exists():
+            yield f"there is no {self._token_file} yet, without which it does not start: rpiserve token add makes one"
+
+    @property
+    def _token_file(self) -> Path | None:
+        file = self.config.token_file
+        return None if file is None else Path(self.folder, file).resolve()
 
 
 @with_app()
@@ -287,7 +301,7 @@ def _owner(file: Path) -> str | None:
 def _group_lines() -> str:
     existing = {group.gr_name for group in grp.getgrall()}
     groups = " ".join(name for name in HARDWARE if name in existing)
-    return f"SupplementaryGroups={groups}" if groups else "# SupplementaryGroups= names them: this machine has none."
+    return f"SupplementaryGroups={groups}" if groups else _NO_GROUPS
 
 
 def _can_read(path: Path, user: str | None) -> bool:

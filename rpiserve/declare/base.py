@@ -164,7 +164,8 @@ def checked_name(name: object) -> str:
         DeclarationError: it is none.
     """
     if not is_text(name) or not name.strip():
-        raise DeclarationError(f"{name!r} is no name; a name is a text such as 'health_check'")
+        shown = "a function" if callable(name) else repr(name)
+        raise DeclarationError(f"{shown} is no name; a name is a text such as 'health_check'")
     return name
 
 

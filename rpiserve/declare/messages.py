@@ -82,6 +82,8 @@ class MessageDeclarations(Declarations):
         Raises:
             DeclarationError: an argument is wrong, or the name is taken.
         """
+        if callable(name):
+            raise DeclarationError("a function is no name: write @app.action('a_name') above it")
         try:
             checked_name(name, "an action")
         except MessageError as error:
@@ -119,6 +121,8 @@ class MessageDeclarations(Declarations):
             DeclarationError: an argument is wrong, or the function listens to this channel already, or to another one
                 with other options.
         """
+        if callable(channel):
+            raise DeclarationError("a function is no channel: write @app.listen('a.channel') above it")
         try:
             checked_channel(channel)
         except MessageError as error:

@@ -179,7 +179,7 @@ def _sensor_path(path: str) -> Path:
     try:
         parsed = parse_path(path)
     except PathError as error:
-        raise DeclarationError(f"a sensor cannot stand there: {error}") from None
+        raise DeclarationError(f"a sensor cannot stand there: {error}; a path is a text such as 'cpu/load'") from None
     if not parsed:
         raise DeclarationError("a sensor's path is empty; it is a text such as 'basement/temperature'")
     return parsed

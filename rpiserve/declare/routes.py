@@ -74,7 +74,9 @@ MOST_TEXTS: Final = 2
 There are about as many ways to divide a long text among them as it has letters, to that power less one; and a client
 may have them all tried."""
 
-_VARIABLE = re.compile(r"<(?:(?P<converter>[a-zA-Z_]\w*)(?:\([^<>]*\))?:)?(?P<name>[a-zA-Z_]\w*)>")
+VARIABLE: Final = re.compile(r"<(?:(?P<converter>[a-zA-Z_]\w*)(?:\((?P<arguments>[^<>]*)\))?:)?(?P<name>[a-zA-Z_]\w*)>")
+"""A variable of a path."""
+
 _FIXED = re.compile(r"[^\x00-\x20\x7f%?#\\<>]*")
 
 
@@ -111,12 +113,12 @@ class Route:
     def rule(self) -> str:
         """The path with its variables called v0, v1 and so on: Klein has arguments of its own by other names."""
         numbers = count()
-        return _VARIABLE.sub(lambda match: f"{match[0][: -len(match['name']) - 1]}v{next(numbers)}>", self.path)
+        return VARIABLE.sub(lambda match: f"{match[0][: -len(match['name']) - 1]}v{next(numbers)}>", self.path)
 
     @property
     def shape(self) -> str:
         """The path without the names of its variables: two routes of one shape match the same requests."""
-        return _VARIABLE.sub(lambda match: f"<{match[0][1:-1].removesuffix(match['name']) or 'string:'}>", self.path)
+        return VARIABLE.sub(lambda match: f"<{match[0][1:-1].removesuffix(match['name']) or 'string:'}>", self.path)
 
 
 class RouteDeclarations(Declarations):
@@ -250,21 +252,21 @@ def prefixed(route: Route, prefix: str) -> Route:
 
 def _checked_path(path: object) -> tuple[str, Mapping[str, str]]:
     if not is_text(path) or (path and not path.startswith("/")):
-        raise DeclarationError(f"{path!r:.80} is no path; it is a text such as '/devices/<device_id>'")
+        raise DeclarationError(f"{path!r:.80} is no path; it is a text with a slash first: '/devices/<device_id>'")
     path = path.rstrip("/")
-    matches = list(_VARIABLE.finditer(path))
-    fixed = _VARIABLE.sub("", path)
+    matches = list(VARIABLE.finditer(path))
+    fixed = VARIABLE.sub("", path)
     if not _FIXED.fullmatch(fixed) or "//" in path or {".", ".."} & set(path.split("/")):
         raise DeclarationError(f"{path!r:.80} is no path: beside variables it has letters, digits and the like")
     variables = {match["name"]: match["converter"] or "string" for match in matches}
     if len(variables) < len(matches):
         raise DeclarationError(f"{path}: two variables have the same name")
-    texts = [sum(each["converter"] in _TEXTS for each in _VARIABLE.finditer(part)) for part in path.split("/")]
+    texts = [sum(each["converter"] in _TEXTS for each in VARIABLE.finditer(part)) for part in path.split("/")]
     if max(*texts, [*variables.values()].count("path")) > MOST_TEXTS:
         raise DeclarationError(f"{path}: at most {MOST_TEXTS} texts can stand side by side, and {MOST_TEXTS} paths")
     if unknown := sorted(set(variables.values()) - set(_KINDS)):
         raise DeclarationError(f"{path}: there is no converter {unknown[0]!r}; there are {', '.join(_KINDS)}")
-    sample = _VARIABLE.sub(lambda match: "1.0" if match["converter"] == "float" else "1", path)
+    sample = VARIABLE.sub(lambda match: "1.0" if match["converter"] == "float" else "1", path)
     try:
         Map([Rule(path or "/")]).bind("").test(sample)  # which compares a number with limits that may be none
     except (LookupError, ValueError, TypeError) as error:

@@ -36,7 +36,7 @@ class LongRunner:
         self._finished = False
         self._run: Run | None = None
         self._timer: IDelayedCall | None = None
-        self._trouble = Trouble(function.name)
+        self._trouble = Trouble(function.name, clock.seconds)
         self._runs = 0
         self._failures = 0
         self._last_run: float | None = None

@@ -69,7 +69,7 @@ class Poller:
         self._wall = wall
         self._resource = resource
         self._source = Source(polled.function.name, polled.max_age)
-        self._trouble = Trouble(polled.function.name)
+        self._trouble = Trouble(polled.function.name, clock.seconds)
         self._prepared = polled.prepare is None
         self._good = False
         self._stopping = False

@@ -7,6 +7,7 @@ rest of this package sees to it that these are the right ones.
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 from urllib.parse import quote
 
@@ -121,14 +122,20 @@ class Access:
             scope = {b"WWW-Authenticate": b'Bearer realm="rpiserve", error="insufficient_scope", scope="control"'}
             raise Problem(403, f"the token {token.name!r} may read; this needs one with the role control", scope)
         request.is_authenticated = True
-        tokens = self._tokens
-        request.still_allowed = lambda: tokens.is_valid(token)
+        request.still_allowed = partial(self._still_holds, request, token, self._tokens)
+
+    def _still_holds(self, request: LimitedRequest, token: Token, tokens: TokenFile) -> bool:
+        """Tell whether ``token``, and the session if ``request`` has come by one, are still good."""
+        by_session = request.getHeader(b"Authorization") is None
+        return tokens.is_valid(token) and (not by_session or self.sessions.find(request.session_cookie()) == token)
 
     def _token_of(self, request: LimitedRequest, tokens: TokenFile) -> Token:
         authorization = request.getHeader(b"Authorization")
         if authorization is not None:
             scheme, _, secret = authorization.decode("latin-1").partition(" ")
-            token = tokens.find(secret.strip()) if scheme.lower() == "bearer" else None
+            if scheme.lower() != "bearer":
+                raise self._wrong(request, "a token is shown as Authorization: Bearer …")
+            token = tokens.find(secret.strip())
             if token is None:
                 raise self._wrong(request)
             return token
@@ -155,11 +162,11 @@ class Access:
             raise self._wrong(request)
         return self.sessions.begin(token)
 
-    def _wrong(self, request: LimitedRequest) -> Problem:
+    def _wrong(self, request: LimitedRequest, why: str = "there is no such token") -> Problem:
         self._check_throttle(request)
         self._throttle.note(_address_of(request))
         self.counts["wrong"] += 1
-        return Problem(401, "there is no such token", {b"WWW-Authenticate": _CHALLENGE_WRONG})
+        return Problem(401, why, {b"WWW-Authenticate": _CHALLENGE_WRONG})
 
     def _check_throttle(self, request: LimitedRequest) -> None:
         wait = self._throttle.wait(_address_of(request))

@@ -351,7 +351,10 @@ class LimitedChannel(http.HTTPChannel):
         cors, request = self.site.cors, self.requests[-1] if self.requests else None
         headers = {} if cors is None else cors.headers(request and _text_of(request, b"Origin"))
         self.transport.write(problem.raw_answer(headers))
-        self.transport.loseWriteConnection()
+        if self.isSecure():  # TLS has an end of its own, behind which it goes on to read; not to have it is an error
+            self.transport.loseConnection()
+        else:
+            self.transport.loseWriteConnection()
         self.setTimeout(LINGER)
 
     def _respondToBadRequestAndDisconnect(self) -> None:

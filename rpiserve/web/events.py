@@ -150,6 +150,8 @@ class EventRoutes:
                 payload = wire.parse(message)
             except wire.BrokenMessage:
                 return
+            if wire.is_between_two(payload):  # a pattern may match their channels, but to read is not to control
+                return
             # Encoded anew: what others send as JSON may have line breaks between its members.
             stream.send(BROADCAST, codec.encode({"channel": channel, "payload": payload}))
 

@@ -19,6 +19,9 @@ from rpiserve.web.sessions import IDLE_SECONDS
 PAGE: Final = files("rpiserve.web").joinpath("dashboard", "login.html").read_text(encoding="utf-8")
 HTML: Final = b"text/html; charset=utf-8"
 
+LONGEST_FORM: Final = 1 << 14
+"""In bytes. Anybody may send one, and to take a large one apart would hold up the reactor."""
+
 # A path of ours. "//host" and, to a browser, "/\host" are none.
 _NEXT = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
@@ -46,7 +49,9 @@ class LoginRoutes:
         self._provenance.check(request)
         if (request.getHeader(b"Content-Type") or b"").split(b";")[0].strip().lower() != FORM.encode():
             raise Problem(415, f"the body is a form, and Content-Type says so: {FORM}")
-        fields = parse_fields(request.content.read(), "the form")
+        if len(form := request.content.read()) > LONGEST_FORM:
+            raise Problem(413, f"the form may have {LONGEST_FORM} bytes")
+        fields = parse_fields(form, "the form")
         target = _next(fields)
         try:
             secret = self._access.log_in(request, fields.get("token", [""])[-1].strip())

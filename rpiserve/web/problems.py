@@ -111,7 +111,7 @@ def problem_from(failure: Failure) -> Problem:
             return Problem(405, f"the methods here are {methods}", {b"Allow": methods.encode()})
         case HTTPException(code=404):
             return Problem(
-                404, "nothing here; there are /data, /cmds, /sensors, /actions/…, /health, /ready and others"
+                404, "nothing here; /openapi.json lists all there is; there are /data, /cmds, /sensors and others"
             )
         case HTTPException(code=int(code)):
             return Problem(code, "the request cannot be answered")

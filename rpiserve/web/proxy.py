@@ -106,7 +106,7 @@ def _only(headers: Headers, name: bytes) -> bytes | None:
 
 def _address(text: str) -> Address | None:
     try:
-        address = ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text.partition("%")[0])  # what is behind it may be any text, and goes into logs
     except ValueError:
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None

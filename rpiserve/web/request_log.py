@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 from twisted.web.http import datetimeToLogString
 
 from rpiserve import codec
@@ -20,6 +21,8 @@ from rpiserve.redaction import HIDDEN, redact
 if TYPE_CHECKING:
     from rpiserve.web.channel import LimitedRequest
 
+log = Logger()
+
 FLUSH_SECONDS: Final = 1.0
 FLUSH_BYTES: Final = 1 << 16
 """When lines that wait are written, all of them at once: whichever comes first."""
@@ -27,6 +30,10 @@ FLUSH_BYTES: Final = 1 << 16
 MOST_TARGET: Final = 2000
 MOST_HEADER: Final = 300
 """In characters."""
+
+MOST_BEHIND: Final = 1500
+"""How much of what is not shown any more is looked at: a secret that is cut might not be recognised, and to look at all
+of what a client may send would cost so much time that others would notice."""
 
 LEFT: Final = 499
 """The status of a request whose client has left before there was an answer, as nginx has it."""
@@ -113,7 +120,8 @@ class RequestLog:
     def reopen(self) -> None:
         """Write what waits, and go on in the file that now has the name."""
         self.flush()
-        self._file.reopen()
+        if not self._file.reopen():
+            log.warn("{file} cannot be opened anew; the log of requests goes on in the old one", file=self._file.path)
 
 
 def _combined(entry: dict[str, Any]) -> bytes:
@@ -132,12 +140,12 @@ def _json(entry: dict[str, Any]) -> bytes:
 
 @lru_cache(maxsize=128)  # clients say the same things all the time, and to look for secrets in them takes long
 def _escaped(raw: bytes, most: int) -> str:
-    text = redact(raw.decode("latin-1"))[:most]
+    text = redact(raw[: most + MOST_BEHIND].decode("latin-1"))[:most]
     return _ESCAPED.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def _shown_target(uri: bytes) -> str:
-    path, mark, query = uri.partition(b"?")
+    path, mark, query = uri[: MOST_TARGET + MOST_BEHIND].partition(b"?")
     fields = b"&".join(_shown_field(field) for field in query.split(b"&")) if query else b""
     return _escaped(path + mark + fields, MOST_TARGET)
 

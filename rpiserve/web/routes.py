@@ -115,9 +115,11 @@ class AppRoutes:
         return resource
 
     def _answer_unmatched(self, request: Any, failure: Failure) -> Any:
-        """Tell that there is no such route, or no such method; but not to those who may not even read."""
-        if request.method != b"OPTIONS":
-            self._access.require(request, READ)
+        """Tell that there is no such route, or no such method; but not to those who may not even read.
+
+        ``OPTIONS`` comes here as well: by it, too, they could try which routes there are.
+        """
+        self._access.require(request, READ)
         return (
             answer_other_method(request, failure)
             if failure.check(MethodNotAllowed)

@@ -133,7 +133,6 @@ class LimitedSite(server.Site):
         self._answers: Counter[tuple[str, bytes, bytes]] = Counter()
         self._limits = limits
         self._channels: dict[LimitedChannel, str | None] = {}
-        self._stopping = False
         self._drained: Deferred[None] | None = None
 
     noisy = False

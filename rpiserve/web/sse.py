@@ -21,6 +21,9 @@ MOST_STREAMS = 100
 
 COMMENT_SECONDS = 10.0
 
+CLOSE_SECONDS = 1.0
+"""How long who is behind with reading gets for it at shutdown."""
+
 RETRY_MILLISECONDS = 1000
 """How long a browser waits before it connects again."""
 
@@ -107,8 +110,15 @@ class Streams:
         self._dropped += stream.dropped
 
     def close(self) -> None:
-        """End all that would not end by themselves, and cut off who does not read; open no more."""
+        """End all that would not end by themselves, in a moment also where the client does not read; open no more."""
         self._closed = True
+        for stream in list(self._streams):
+            if stream.endless and not stream.behind:
+                stream.end()
+        if self._streams:
+            self.clock.callLater(CLOSE_SECONDS, self._end_rest)
+
+    def _end_rest(self) -> None:
         for stream in list(self._streams):
             if stream.behind:
                 stream.drop()

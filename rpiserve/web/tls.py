@@ -71,7 +71,8 @@ class RenewedCertificate:
         for file in (self._certificate, self._key):
             try:
                 status = os.stat(file)
-                stamps.append((status.st_mtime_ns, status.st_size, status.st_ino))
+                # With the time of chmod and chown, too: it may be what mends a file that could not be read.
+                stamps.append((status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))
             except OSError:
                 stamps.append(None)
         return stamps

@@ -14,7 +14,16 @@ def test_soak(tmp_path: Path) -> None:
     Within so short a time memory grows by what a process does not need before, and in a process whose coverage is
     measured by that, too: what is looked for is what would grow by far more.
     """
-    report = soak(tmp_path, SECONDS, WARM_UP, SEED, most_growth=0.2, most_growth_bytes=24 << 20, threads_left=3)
+    report = soak(
+        tmp_path,
+        SECONDS,
+        WARM_UP,
+        SEED,
+        most_growth=0.2,
+        most_growth_bytes=24 << 20,
+        threads_left=3,
+        patience=40.0,
+    )
     assert report.complaints == [], report.table()
     assert report.counts["requests"] > 100
     assert {what for what in report.counts if what.startswith("fault: ")} >= {"fault: kill -9", "fault: token"}

@@ -109,6 +109,11 @@ CASES = {
         arguments=("--host", "192.0.2.1", "-p", "0"),
     ),
     "run: port taken": Case(TAKEN, f"{RUN}(port={{port}})\n", program=PYTHON),
+    "command: port taken": Case(
+        TAKEN,
+        arguments=("-p", "{port}", "--log-format", "json"),
+        program=(*PYTHON[:1], "-m", "rpiserve.cli", "run", "app.py"),
+    ),
     "run: bad option in code": Case(
         r"app\.run\(prot=…\) is no option; did you mean app\.run\(port=…\).", f"{RUN}(prot=1)\n", program=PYTHON
     ),

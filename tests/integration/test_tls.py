@@ -101,7 +101,10 @@ def test_refused_requests(tmp_path: Path) -> None:
     certificate = new_certificate(tmp_path / "made", "only")
     install(tmp_path, certificate)
     context = ssl.create_default_context(cafile=str(certificate))
-    requests = {b"nonsense\r\n\r\n": 400, b"POST /cmd HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n": 413}
+    requests = {
+        b"nonsense\r\n\r\n": 400,
+        b"POST /cmd HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n": 413,
+    }
     with running_daemon(tmp_path, APP, *OPTIONS, ready=SERVING) as daemon:
         for request, status in requests.items():
             with (

@@ -2,20 +2,18 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 import attrs
 from werkzeug.routing import Map
 from werkzeug.routing.rules import parse_converter_args
 
-from rpiserve.declare.routes import Route
+from rpiserve.declare.routes import VARIABLE, Route
 from rpiserve.web.exchange import PROBLEM_JSON
 from rpiserve.web.openapi.functions import answer_schema, payload_schema, told
 from rpiserve.web.openapi.parts import answer, content, ok, operation, parameter, problems
 from rpiserve.web.openapi.schemas import Components, ref
-
-_VARIABLE: Final = re.compile(r"<(?:([a-zA-Z_]\w*)(?:\(([^<>]*)\))?:)?([a-zA-Z_]\w*)>")
 
 
 @attrs.frozen
@@ -33,8 +31,8 @@ class _Template:
     @classmethod
     def of(cls, path: str, names: Iterable[str] | None = None) -> "_Template":
         """Return the template of ``path``, with other ``names`` of its variables if they are given."""
-        # Between the fixed parts stand the groups of each variable.
-        parts = _VARIABLE.split(path)
+        # Between the fixed parts stand the three groups of each variable.
+        parts = VARIABLE.split(path)
         own = list(names or parts[3::4])
         schemas = [_of_converter(*each) for each in zip(parts[1::4], parts[2::4], strict=True)]
         fixed = [quote(part, safe="/!$&'()*+,;=:@~") for part in parts[::4]]
