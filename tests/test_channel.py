@@ -539,6 +539,18 @@ def test_busy_connections_are_spared(clock: Clock) -> None:
     assert Peer(site).accepted
 
 
+def test_stalled_connections_go(clock: Clock, tree: DataTree) -> None:
+    """If all are being answered, the one goes for a new one whose peer has read nothing for longest, after a moment."""
+    site = make_site(clock, tree, limits=LIMITS)
+    stalled = []
+    for _ in range(4):
+        assert not stalled or stalled[0].end is None
+        stalled.append(Peer(site, reads=False).send(LARGE))
+        clock.advance(0.25)
+    assert Peer(site).accepted
+    assert [peer.end for peer in stalled] == ["aborted", None, None, None]
+
+
 def test_busy_connections_of_an_address(clock: Clock) -> None:
     """The same holds for the connections of one address."""
     site = make_site(clock, resource=Slow(), limits=LIMITS)

@@ -385,6 +385,12 @@ class LimitedChannel(http.HTTPChannel):
         if self._answered is not None and not self._waitingForTransport:
             self.requestDone(self._answered)
 
+    def stalled_for(self) -> float:
+        """Return for how many seconds the peer has read nothing of what there is to read."""
+        if self._stall is None:
+            return 0.0
+        return self.limits.write_seconds - (self._stall.getTime() - self.site.reactor.seconds())
+
     def _stalled(self) -> None:
         self._stall = None
         self.transport.abortConnection()

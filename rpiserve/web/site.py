@@ -31,6 +31,10 @@ REFUSED: Final = Metric(
 )
 
 
+PATIENCE = 1.0
+"""Seconds for which a peer may read nothing before its connection may go for a new one."""
+
+
 class Gate:
     """What each request must pass before anything else looks at it.
 
@@ -150,7 +154,10 @@ class LimitedSite(server.Site):
             self.requests.note(request, request.channel.since)
 
     def buildProtocol(self, addr: IAddress | None) -> LimitedChannel | None:  # type: ignore[override]
-        """Take a connection; at a limit the one that has been longest without a complete request goes for it.
+        """Take a connection; at a limit another goes for it.
+
+        That is the one that has been longest without a complete request; if all are being answered, the one that has
+        read nothing of its answer for longest.
 
         Returns:
             Its channel; None to close it at once, because all others are being answered.
@@ -170,9 +177,13 @@ class LimitedSite(server.Site):
     def _evict(self, channels: Iterable[LimitedChannel]) -> bool:
         self.refused += 1
         waiting = [channel for channel in channels if channel.phase not in ("answer", "closing")]
-        if not waiting:
+        stalled = [channel for channel in channels if channel.stalled_for() >= PATIENCE]
+        if waiting:
+            victim = min(waiting, key=lambda channel: channel.since)
+        elif stalled:
+            victim = max(stalled, key=LimitedChannel.stalled_for)
+        else:
             return False
-        victim = min(waiting, key=lambda channel: channel.since)
         self.forget(victim)
         victim.transport.abortConnection()
         return True
