@@ -117,7 +117,6 @@ _CORS_NAMES = {
     "allow_credentials": "--cors-credentials",
     "max_age": "--cors-max-age",
 }
-_CORS = ("cors_method", "cors_header", "cors_expose_header", "cors_credentials", "cors_max_age")
 
 
 @attrs.frozen(kw_only=True)
@@ -179,7 +178,9 @@ class Config:
     def __attrs_post_init__(self) -> None:
         if isinstance(self.port, str) and self.host is not None:
             raise ConfigError(f"host {self.host!r} does not go with the endpoint {self.port!r}, which has its own")
-        if not self.cors_origin and any(getattr(self, name) != OPTIONS[name].default for name in _CORS):
+        if not self.cors_origin and any(
+            getattr(self, name) != field.default for name, field in OPTIONS.items() if name.startswith("cors_")
+        ):
             raise ConfigError("the options for CORS are of no use without --cors-origin")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("--tls-cert and --tls-key go together")

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from rpiserve.errors import DeclarationError, NotRunning
-from rpiserve.signature import called
+from rpiserve.signature import beneath_partials, called
 from rpiserve.views import DataView
 
 
@@ -32,6 +32,11 @@ class UserFunction:
     name: str
     call: Callable[..., Any]
     where: Where
+
+    @property
+    def doc(self) -> str:
+        """What its docstring says."""
+        return inspect.getdoc(beneath_partials(self.call)) or ""
 
     @classmethod
     def declare(

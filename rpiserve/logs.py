@@ -12,7 +12,7 @@ import syslog
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -197,7 +197,7 @@ def text_line(entry: Entry) -> str:
 def json_line(entry: Entry) -> str:
     """Return ``entry`` as an object of JSON on one line, of at most `MOST_BYTES`."""
     whole: dict[str, Any] = {
-        "time": datetime.fromtimestamp(entry.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "time": codec.timestamp(entry.time),
         "level": entry.level,
         "namespace": entry.namespace,
         "message": entry.message,

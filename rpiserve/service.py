@@ -134,7 +134,6 @@ class Daemon(Service):
             registry.listeners,
             bus,
             Invoker(reactor, to_reactor, ThreadPool("rpiserve-message", max_workers), surroundings),
-            max_workers,
             self._last_link,
         )
         self._sensors = SensorsRoom(registry, self.invoker, tree, reactor, wall)
@@ -147,14 +146,14 @@ class Daemon(Service):
         self._web: WebServer | None = None
         self._requests: RequestLog | None = None
         if config.port is not None:
-            self._site, self._web = self._make_web(name, registry, tree, max_workers, wall)
+            self._site, self._web = self._make_web(name, registry, tree, wall)
 
     def _make_bus(self, wall: Callable[[], float]) -> Bus:
         address = self._config.redis_address
         return MemoryBus(self._reactor, wall) if address is None else RedisBus(address, self._reactor, wall)
 
     def _make_web(
-        self, service: str, registry: Registry, tree: DataTree, max_workers: int, wall: Callable[[], float]
+        self, service: str, registry: Registry, tree: DataTree, wall: Callable[[], float]
     ) -> tuple[LimitedSite, WebServer]:
         config = self._config
         host = config.host or DEFAULT_HOST
@@ -200,7 +199,7 @@ class Daemon(Service):
             ),
             pages=pages,
         )
-        routes = AppRoutes(registry.routes, self._routes, max_workers, provenance, access)
+        routes = AppRoutes(registry.routes, self._routes, provenance, access)
         front = Front(api.resource(), routes.resource(), access)
         proxies = TrustedProxies(config.trusted_proxy)
         self._requests = self._make_request_log()

@@ -66,6 +66,14 @@ class ThreadPool:
         """How many threads still run a job that was given up."""
         return self._stuck
 
+    @property
+    def clogged(self) -> bool:
+        """Whether as many threads hang as it may have.
+
+        Each of them is one besides those of the pool: there shall not be ever more of them.
+        """
+        return self._stuck >= self._limit
+
     def samples(self) -> Iterator[Sample]:
         """Yield what ``/metrics`` shows of it."""
         yield THREADS.sample(self.threads, self._name)

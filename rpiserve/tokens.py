@@ -20,6 +20,7 @@ import attrs
 from twisted.logger import Logger
 
 from rpiserve.errors import TokenError
+from rpiserve.stamp import stamp_of
 from rpiserve.wire import NAME
 
 log = Logger()
@@ -145,11 +146,9 @@ class TokenFile:
 
     def _stamp(self) -> object:
         try:
-            status = os.stat(self._path)
+            return stamp_of(self._path)
         except OSError as error:
             return error
-        # With the time of chmod and chown, too: it may be what mends a file that could not be read.
-        return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
     def _read(self) -> list[Token]:
         try:

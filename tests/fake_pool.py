@@ -16,6 +16,7 @@ class FakePool:
     Attributes:
         jobs: those that have not ended, the oldest first.
         stuck: how many of them were given up.
+        limit: how many may be.
         full: whether jobs have to wait for a thread, so that they can still be given up without having begun.
         error: what submitting raises, if anything.
         begun: called whenever a job begins.
@@ -24,9 +25,15 @@ class FakePool:
     def __init__(self) -> None:
         self.jobs: deque[Job] = deque()
         self.stuck = 0
+        self.limit = 2
         self.full = False
         self.error: Exception | None = None
         self.begun: Callable[[], object] = lambda: None
+
+    @property
+    def clogged(self) -> bool:
+        """Whether as many were given up as may be."""
+        return self.stuck >= self.limit
 
     def submit(self, work: Callable[[], None]) -> Job:
         """Take a job."""

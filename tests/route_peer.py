@@ -75,7 +75,7 @@ class RouteSite:
         self.invoker = Invoker(self.clock, _at_once, cast(ThreadPool, self.pool), surroundings)
         provenance = Provenance(open=False, get_commands=False, cors=cors)
         access = Access(tokens, False, self.clock)
-        routes = AppRoutes(app.routes, self.invoker, app.max_workers, provenance, access)
+        routes = AppRoutes(app.routes, self.invoker, provenance, access)
         front = cast(IResource, Front(make_api(self.clock, cors=cors).resource(), routes.resource(), access))
         self.site: LimitedSite = make_site(self.clock, resource=front, limits=limits, hosts=hosts, cors=cors)
 

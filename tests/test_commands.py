@@ -206,11 +206,11 @@ def test_decorator(app: App) -> None:
     assert app.command(name="drain it", timeout=5, concurrent=True)(drain) is drain
     assert app.command(reactor=True)(flush) is flush
     assert names(app) == ["water", "drain it", "flush"]
-    assert app.commands["water"].doc == "Water the garden."
+    assert app.commands["water"].function.doc == "Water the garden."
     assert app.commands["water"].timeout == 30
     assert app.commands["water"].owner is water
     assert app.commands["water"].function.where is Where.THREAD
-    assert app.commands["drain it"].doc == ""
+    assert app.commands["drain it"].function.doc == ""
     assert app.commands["drain it"].timeout == 5
     assert app.commands["drain it"].owner is None
     assert app.commands["drain it"].function.where is Where.REACTOR
@@ -277,7 +277,7 @@ def test_docs(app: App) -> None:
     app.add_command(partial(water), name="part")
     app.add_command(theBell.switch)
     app.add_command(theBell.ring)
-    docs = [command.doc for command in app.commands.values()]
+    docs = [command.function.doc for command in app.commands.values()]
     assert docs == ["Water the garden.\n\nAll of it."] * 2 + ["Switch it.", ""]
 
 

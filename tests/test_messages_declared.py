@@ -197,7 +197,7 @@ def test_docs_of_actions(app: App) -> None:
 
     app.action("a")(partial(status, "pi"))
     app.action("b")(lambda: None)
-    assert [action.doc for action in app.actions.values()] == ["Tell how it is.", ""]
+    assert [action.function.doc for action in app.actions.values()] == ["Tell how it is.", ""]
 
 
 # --- listeners --------------------------------------------------------------------------------------------------------

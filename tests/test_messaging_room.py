@@ -78,9 +78,7 @@ class House(Bench):
         if self._room is None:
             link: Link[Messenger] = Link("the bus")
             registry = self.registry
-            self._room = MessagingRoom(
-                "svc", registry.actions, registry.listeners, self.bus, self.invoker, max_workers=2, link=link
-            )
+            self._room = MessagingRoom("svc", registry.actions, registry.listeners, self.bus, self.invoker, link=link)
             link.open(self._room.messenger, self._to_reactor)
             assert self._room.start().called
         return self._room

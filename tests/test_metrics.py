@@ -330,7 +330,7 @@ def test_messages(logged_failures: list[LogEvent]) -> None:
     app.listen("news", reactor=True)(_fail)
     bus = MemoryBus(bench.clock, bench.clock.seconds)  # type: ignore[arg-type]
     link: Link[Messenger] = Link("the bus")
-    room = MessagingRoom("test", app.actions, app.listeners, bus, bench.invoker, 1, link)
+    room = MessagingRoom("test", app.actions, app.listeners, bus, bench.invoker, link)
     bench.invoker.pool = ThreadPool("rpiserve-message", 1)
     room.start()
     bench.clock.advance(0)

@@ -49,7 +49,6 @@ class CommandsRoom:
         self._commands = commands
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._incidents = Incidents(clock)
-        self._max_workers = max_workers
         owned = [(name, command.owner) for name, command in commands.items() if command.owner is not None]
         self._resources = {id(owner): Resource(name.rpartition(".")[0] or name) for name, owner in owned}
         # Only one call of an owner's runs at a time, so with a thread for each owner none waits for another's thread.
@@ -109,14 +108,18 @@ class CommandsRoom:
     def _check_room(self, invoker: Invoker) -> None:
         if len(self._serial.active) + len(self._concurrent.active) >= MOST_CALLS:
             raise ResourceHeld(f"{MOST_CALLS} calls of commands are under way already; try again later")
-        # Each call that hangs has a thread of its own, besides those of the pool: there shall not be ever more of them.
-        if invoker is self._concurrent and invoker.pool.stuck >= self._max_workers:
+        if invoker is self._concurrent and invoker.pool.clogged:
             raise ResourceHeld(f"{invoker.pool.stuck} calls of concurrent commands hang; try again later")
 
     def describe(self) -> list[dict[str, Any]]:
         """Return what ``/cmds`` shows of each command, but for its URL."""
         return [
-            {"Name": name, "Args": command.signature.texts(), "Doc": command.doc, "Schema": command.signature.schema()}
+            {
+                "Name": name,
+                "Args": command.signature.texts(),
+                "Doc": command.function.doc,
+                "Schema": command.signature.schema(),
+            }
             for name, command in self._commands.items()
         ]
 

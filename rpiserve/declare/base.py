@@ -16,6 +16,9 @@ from rpiserve.timetable import CronLine, Schedule
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 """What a decorator is put above, and returns as it is."""
 
+TIME_LIMIT = 30.0
+"""Seconds that a command, a message or a request may take by default."""
+
 LONGEST_INTERVAL = 1e9
 """In seconds, some thirty years. For anything much longer there are no dates, and an infinity is never over."""
 

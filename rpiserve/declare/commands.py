@@ -1,19 +1,15 @@
 """Declaring commands: functions and methods that clients call by name."""
 
-import inspect
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, overload
 
 import attrs
 
-from rpiserve.declare.base import AnyFunction, Declarations, checked_name, checked_seconds
+from rpiserve.declare.base import TIME_LIMIT, AnyFunction, Declarations, checked_name, checked_seconds
 from rpiserve.errors import DeclarationError
 from rpiserve.handler import UserFunction
 from rpiserve.signature import Signature, beneath_partials
-
-TIME_LIMIT = 30.0
-"""Seconds that a command may take by default."""
 
 
 @attrs.frozen(eq=False)
@@ -31,11 +27,6 @@ class Command:
     signature: Signature
     timeout: float
     owner: object | None
-
-    @property
-    def doc(self) -> str:
-        """What its docstring says."""
-        return inspect.getdoc(beneath_partials(self.function.call)) or ""
 
 
 class CommandDeclarations(Declarations):

@@ -1,18 +1,14 @@
 """Declaring what answers messages: the actions of a service, and what listens to channels."""
 
-import inspect
 from collections.abc import Callable
 
 import attrs
 
-from rpiserve.declare.base import AnyFunction, Declarations, checked_seconds, name_of
+from rpiserve.declare.base import TIME_LIMIT, AnyFunction, Declarations, checked_seconds, name_of
 from rpiserve.errors import DeclarationError, MessageError
 from rpiserve.handler import UserFunction
-from rpiserve.signature import Payload, beneath_partials, payload_of
+from rpiserve.signature import Payload, payload_of
 from rpiserve.wire import checked_channel, checked_name
-
-TIME_LIMIT = 30.0
-"""Seconds that handling a message may take by default."""
 
 
 @attrs.frozen(eq=False)
@@ -28,11 +24,6 @@ class Action:
     function: UserFunction
     payload: Payload
     timeout: float
-
-    @property
-    def doc(self) -> str:
-        """What its docstring says."""
-        return inspect.getdoc(beneath_partials(self.function.call)) or ""
 
 
 @attrs.frozen(eq=False)

@@ -11,13 +11,10 @@ import attrs
 from werkzeug.routing import BaseConverter, FloatConverter, Map, Rule, ValidationError
 
 from rpiserve.cors import CorsPolicy
-from rpiserve.declare.base import AnyFunction, Declarations, checked_seconds, is_text
+from rpiserve.declare.base import TIME_LIMIT, AnyFunction, Declarations, checked_seconds, is_text
 from rpiserve.errors import DeclarationError
 from rpiserve.handler import UserFunction
-from rpiserve.signature import Payload, beneath_partials, payload_of
-
-TIME_LIMIT = 30.0
-"""Seconds that answering a request may take by default."""
+from rpiserve.signature import Payload, payload_of
 
 ROLES: Final = ("public", "read", "control")
 
@@ -103,11 +100,6 @@ class Route:
     payload: Payload
     timeout: float
     role: str | None = None
-
-    @property
-    def doc(self) -> str:
-        """What its docstring says."""
-        return inspect.getdoc(beneath_partials(self.function.call)) or ""
 
     @property
     def rule(self) -> str:

@@ -51,8 +51,9 @@ class Directory:
     """
 
     def __init__(self, name: str, actions: Mapping[str, Action], bus: Bus, clock: IReactorTime) -> None:
-        told = [_Action(action, each.doc[:LONGEST_DOC]) for action, each in actions.items()]
+        told = [_Action(action, each.function.doc[:LONGEST_DOC]) for action, each in actions.items()]
         self._own = _Entry(name, told[:MOST_ACTIONS])
+        self._announcement = msgspec.json.encode(self._own)
         self._instance = f"{name}:{uuid.uuid4().hex[:8]}"
         self._bus = bus
         self._ticker = LoopingCall(self._announce)
@@ -90,7 +91,7 @@ class Directory:
         return announced.addCallback(lambda entries: {"bus": bus, "services": self._listed(entries)})
 
     def _announce(self) -> None:
-        announced = self._bus.announce(self._instance, msgspec.json.encode(self._own), LASTING_SECONDS)
+        announced = self._bus.announce(self._instance, self._announcement, LASTING_SECONDS)
         announced.addErrback(_ignored)
 
     def _listed(self, announced: Mapping[str, bytes]) -> list[dict[str, Any]]:

@@ -65,7 +65,6 @@ class MessagingRoom:
         listeners: those of its listeners.
         bus: what carries the messages.
         invoker: what runs the handlers, with a pool of threads for those alone.
-        max_workers: how many threads that has.
         link: the way by which handlers in threads send their answers.
 
     Attributes:
@@ -82,7 +81,6 @@ class MessagingRoom:
         listeners: Sequence[Listener],
         bus: Bus,
         invoker: Invoker,
-        max_workers: int,
         link: Link[Messenger],
     ) -> None:
         self.counts: Counter[str] = Counter()
@@ -92,7 +90,6 @@ class MessagingRoom:
         self._actions = actions
         self._bus = bus
         self._invoker = invoker
-        self._max_workers = max_workers
         self._link = link
         self._incidents = Incidents(invoker.clock)
         self._under_way = {Where.THREAD: 0, Where.REACTOR: 0}
@@ -351,8 +348,7 @@ class MessagingRoom:
             return f"{self._name} is shutting down"
         if self._under_way[where] >= MOST_UNDER_WAY or self._bytes + size > MOST_BYTES:
             return f"{self._name} has too much to do already; try again later"
-        # Each handler that hangs has a thread of its own, besides those of the pool: there shall not be ever more.
-        if where is Where.THREAD and self._invoker.pool.stuck >= self._max_workers:
+        if where is Where.THREAD and self._invoker.pool.clogged:
             return f"{self._invoker.pool.stuck} handlers of {self._name} hang; try again later"
         return None
 

@@ -148,16 +148,25 @@ class Access:
             raise Problem(303, "log in first", {b"Location": f"/login?next={target}".encode()})
         raise Problem(401, "this needs a token: Authorization: Bearer …, or log in at /login", _CHALLENGE)
 
+    def check_login(self) -> TokenFile:
+        """Return what people log in with.
+
+        Raises:
+            Problem: 404, there is nothing.
+        """
+        if self._tokens is None:
+            raise Problem(404, "there is nothing to log in with: everybody is let in who can reach this")
+        return self._tokens
+
     def log_in(self, request: LimitedRequest, secret: str) -> str:
         """Begin a session with a token, and return what its cookie holds.
 
         Raises:
             Problem: 401, it is no token; 404, there are none; 429, there were too many wrong ones.
         """
-        if self._tokens is None:
-            raise Problem(404, "there is nothing to log in with: everybody is let in who can reach this")
+        tokens = self.check_login()
         self._check_throttle(request)  # before a look at it: a form is what guesses are made with
-        token = self._tokens.find(secret)
+        token = tokens.find(secret)
         if token is None:
             raise self._wrong(request)
         return self.sessions.begin(token)

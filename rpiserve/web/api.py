@@ -15,7 +15,7 @@ from rpiserve.paths import format_path
 from rpiserve.ports import HandlerReports, Readiness, Services
 from rpiserve.web.actions import ActionRoutes
 from rpiserve.web.broadcasts import BroadcastRoutes
-from rpiserve.web.caching import matches
+from rpiserve.web.caching import answer_tagged
 from rpiserve.web.channel import JSON, LimitedRequest
 from rpiserve.web.commands import CommandRoutes
 from rpiserve.web.dashboard import Dashboard
@@ -98,11 +98,7 @@ class Api:
             raise Problem(404, f"there is nothing at {format_path(path)!r}; /data shows all there is") from None
         if _flag(request, b"meta"):
             return request.answer_json(codec.encode(part.meta(self._tree.now())))
-        tag = f'"{self._tree.revision(part)}"'.encode()
-        headers = {b"ETag": tag, b"Cache-Control": b"no-cache"}
-        if matches(request.getHeader(b"If-None-Match"), tag):
-            return request.answer(304, JSON, b"", headers)
-        return request.answer(200, JSON, part.json, headers)
+        return answer_tagged(request, f'"{self._tree.revision(part)}"'.encode(), JSON, part.json)
 
     @app.route("/sensors", methods=READ)
     def sensors(self, request: LimitedRequest) -> Deferred[None]:

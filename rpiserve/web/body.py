@@ -3,7 +3,7 @@
 from typing import Any
 
 from rpiserve.web.channel import LimitedRequest
-from rpiserve.web.exchange import parse_fields, parse_json
+from rpiserve.web.exchange import JSON, parse_fields, parse_json
 from rpiserve.web.problems import Problem
 
 
@@ -13,12 +13,17 @@ def check_json(request: LimitedRequest) -> None:
     Raises:
         Problem: 415, it does not.
     """
-    content_type = request.getHeader(b"Content-Type")
-    if content_type is None and not request.content.getvalue():
+    kind = media_type(request)
+    if kind is None and not request.content.getvalue():
         return
-    content_type = content_type or b""
-    if content_type.split(b";")[0].strip().lower() != b"application/json":
+    if kind != JSON:
         raise Problem(415, "the body is JSON, and Content-Type says so: application/json")
+
+
+def media_type(request: LimitedRequest) -> str | None:
+    """Return what ``request`` says its body is, without parameters and in small letters; None if it does not say."""
+    content_type = request.header(b"Content-Type")
+    return None if content_type is None else content_type.split(";")[0].strip().lower()
 
 
 def read_json(request: LimitedRequest) -> tuple[bytes, Any]:

@@ -114,7 +114,7 @@ class LimitedRequest(server.Request):
         self.site.proxies.translate(self, self.client)
         cors = self.site.cors
         if cors is not None:
-            self.set_headers(cors.headers(_text_of(self, b"Origin")))
+            self.set_headers(cors.headers(self.header(b"Origin")))
         try:
             self.prepath, self.postpath = [], self.site.gate.admit(self)
             if cors is None or not self._answer_preflight(cors):
@@ -128,6 +128,11 @@ class LimitedRequest(server.Request):
             self.site.log(self)
         super().connectionLost(reason)
 
+    def header(self, name: bytes) -> str | None:
+        """Return the value of a header as text; the last one if there are several, None if there is none."""
+        value = self.getHeader(name)
+        return None if value is None else value.decode("latin-1")
+
     def session_name(self) -> str:
         """Return the name of the cookie of a session: a browser sends those of all ports of a host to each of them."""
         port = getattr(self.getHost(), "port", None)
@@ -140,11 +145,11 @@ class LimitedRequest(server.Request):
 
     def _answer_preflight(self, cors: CorsPolicy) -> bool:
         """Answer the request if a browser asks by it what a page of another origin may do; tell whether it does."""
-        origin, method = _text_of(self, b"Origin"), _text_of(self, b"Access-Control-Request-Method")
+        origin, method = self.header(b"Origin"), self.header(b"Access-Control-Request-Method")
         if self.method != b"OPTIONS" or origin is None or method is None:
             return False
         self.responseHeaders.removeHeader(b"Access-Control-Expose-Headers")
-        self.set_headers(cors.preflight(origin, method, _text_of(self, b"Access-Control-Request-Headers") or ""))
+        self.set_headers(cors.preflight(origin, method, self.header(b"Access-Control-Request-Headers") or ""))
         self.answer(204, JSON, b"", {}).addCallback(lambda _: self.finish())
         return True
 
@@ -185,11 +190,6 @@ class LimitedRequest(server.Request):
         """Send ``problem`` as the answer."""
         headers = {b"Cache-Control": b"no-store", **problem.headers}  # what is not there now may be there soon
         return self.answer(problem.status, CONTENT_TYPE, problem.body(), headers)
-
-
-def _text_of(request: LimitedRequest, header: bytes) -> str | None:
-    value = request.getHeader(header)
-    return None if value is None else value.decode("latin-1")
 
 
 @implementer(IPushProducer)
@@ -349,7 +349,7 @@ class LimitedChannel(http.HTTPChannel):
             self.site.requests.note_refusal(getattr(self.transport.getPeer(), "host", None), problem.status)
         self.transport.unregisterProducer()  # a transport that has paused its producer is not closed
         cors, request = self.site.cors, self.requests[-1] if self.requests else None
-        headers = {} if cors is None else cors.headers(request and _text_of(request, b"Origin"))
+        headers = {} if cors is None else cors.headers(request and request.header(b"Origin"))
         self.transport.write(problem.raw_answer(headers))
         if self.isSecure():  # TLS has an end of its own, behind which it goes on to read; not to have it is an error
             self.transport.loseConnection()

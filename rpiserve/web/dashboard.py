@@ -6,7 +6,7 @@ from importlib.resources import files
 import attrs
 from twisted.internet.defer import Deferred
 
-from rpiserve.web.caching import matches
+from rpiserve.web.caching import answer_tagged
 from rpiserve.web.channel import LimitedRequest
 from rpiserve.web.problems import Problem
 from rpiserve.web.site import decode_segment
@@ -62,7 +62,4 @@ class Dashboard:
         file = self._files.get(name)
         if file is None:
             raise Problem(404, "the dashboard has no such part; its page is /")
-        headers = {b"ETag": file.tag, b"Cache-Control": b"no-cache", b"Content-Security-Policy": POLICY}
-        if matches(request.getHeader(b"If-None-Match"), file.tag):
-            return request.answer(304, file.kind, b"", headers)
-        return request.answer(200, file.kind, file.body, headers)
+        return answer_tagged(request, file.tag, file.kind, file.body, {b"Content-Security-Policy": POLICY})

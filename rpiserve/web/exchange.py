@@ -254,9 +254,7 @@ class HttpResponse:
         """
         if not _is_status(status, 400):
             raise DataError(f"the status of an error is {status!r:.80}; it is a number from 400 to 599")
-        phrase = phrase_of(status)
-        problem = {"type": "about:blank", "title": phrase, "status": status, "detail": codec.printable(str(err))}
-        return self._set(answer_of(problem, status, PROBLEM_JSON))
+        return self._set(answer_of(problem_of(status, codec.printable(str(err))), status, PROBLEM_JSON))
 
     def _set(self, answer: Answer) -> Answer:
         if self.answer is not None:
@@ -320,6 +318,17 @@ def _text_kind(kind: str) -> str:
     if charset.lower() not in ("utf-8", "utf8"):
         raise DataError(f"the content type is {kind!r:.80}, and text is sent in UTF-8; encode it, and send bytes")
     return kind
+
+
+def problem_of(status: int, detail: str, **members: Any) -> dict[str, Any]:
+    """Return an error as RFC 9457 has it.
+
+    Args:
+        status: the HTTP status code.
+        detail: what was wrong.
+        members: further members.
+    """
+    return {"type": "about:blank", "title": phrase_of(status), "status": status, "detail": detail, **members}
 
 
 def phrase_of(status: int) -> str:

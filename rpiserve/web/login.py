@@ -9,6 +9,7 @@ from typing import Final
 from twisted.internet.defer import Deferred
 
 from rpiserve.web.access import Access
+from rpiserve.web.body import media_type, query_of
 from rpiserve.web.channel import LimitedRequest
 from rpiserve.web.dashboard import POLICY
 from rpiserve.web.exchange import FORM, parse_fields
@@ -16,7 +17,6 @@ from rpiserve.web.problems import Problem
 from rpiserve.web.provenance import Provenance
 from rpiserve.web.sessions import IDLE_SECONDS
 
-PAGE: Final = files("rpiserve.web").joinpath("dashboard", "login.html").read_text(encoding="utf-8")
 HTML: Final = b"text/html; charset=utf-8"
 
 LONGEST_FORM: Final = 1 << 14
@@ -37,17 +37,17 @@ class LoginRoutes:
     def __init__(self, access: Access, provenance: Provenance) -> None:
         self._access = access
         self._provenance = provenance
+        self._page = files("rpiserve.web").joinpath("dashboard", "login.html").read_text(encoding="utf-8")
 
     def page(self, request: LimitedRequest) -> Deferred[None]:
         """Serve the form."""
-        if not self._access.has_login:
-            raise Problem(404, "there is nothing to log in with: everybody is let in who can reach this")
-        return _answer(request, 200, "", _next(parse_fields(request.uri.partition(b"?")[2])))
+        self._access.check_login()
+        return self._answer(request, 200, "", _next(query_of(request)))
 
     def log_in(self, request: LimitedRequest) -> Deferred[None]:
         """Begin a session with the token in the form, and send the browser to where it wanted to go."""
         self._provenance.check(request)
-        if (request.getHeader(b"Content-Type") or b"").split(b";")[0].strip().lower() != FORM.encode():
+        if media_type(request) != FORM:
             raise Problem(415, f"the body is a form, and Content-Type says so: {FORM}")
         if len(form := request.content.read()) > LONGEST_FORM:
             raise Problem(413, f"the form may have {LONGEST_FORM} bytes")
@@ -56,7 +56,7 @@ class LoginRoutes:
         try:
             secret = self._access.log_in(request, fields.get("token", [""])[-1].strip())
         except Problem as problem:
-            return _answer(request, problem.status, problem.detail, target, problem.headers)
+            return self._answer(request, problem.status, problem.detail, target, problem.headers)
         _set_cookie(request, secret, int(IDLE_SECONDS))
         return request.answer(303, HTML, b"", {b"Location": target.encode(), b"Cache-Control": b"no-store"})
 
@@ -67,13 +67,17 @@ class LoginRoutes:
         _set_cookie(request, "", 0)
         return request.answer(303, HTML, b"", {b"Location": b"/login", b"Cache-Control": b"no-store"})
 
-
-def _answer(
-    request: LimitedRequest, status: int, message: str, target: str, headers: dict[bytes, bytes] | None = None
-) -> Deferred[None]:
-    page = PAGE.replace("{message}", escape(message)).replace("{next}", escape(target))
-    own = {b"Cache-Control": b"no-store", b"Content-Security-Policy": POLICY, b"Referrer-Policy": b"same-origin"}
-    return request.answer(status, HTML, page.encode(), own | (headers or {}))
+    def _answer(
+        self,
+        request: LimitedRequest,
+        status: int,
+        message: str,
+        target: str,
+        headers: dict[bytes, bytes] | None = None,
+    ) -> Deferred[None]:
+        page = self._page.replace("{message}", escape(message)).replace("{next}", escape(target))
+        own = {b"Cache-Control": b"no-store", b"Content-Security-Policy": POLICY, b"Referrer-Policy": b"same-origin"}
+        return request.answer(status, HTML, page.encode(), own | (headers or {}))
 
 
 def _next(fields: dict[str, list[str]]) -> str:

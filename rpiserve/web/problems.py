@@ -26,9 +26,9 @@ from rpiserve.errors import (
 from rpiserve.invoke import log_incident
 from rpiserve.redaction import hide_tokens
 from rpiserve.signature import BadArguments
-from rpiserve.web.exchange import phrase_of
+from rpiserve.web.exchange import PROBLEM_JSON, phrase_of, problem_of
 
-CONTENT_TYPE = b"application/problem+json"
+CONTENT_TYPE = PROBLEM_JSON.encode()
 
 _STATUSES = {wire.UNKNOWN_ACTION: 404, wire.INVALID_PAYLOAD: 422, wire.BUSY: 503, wire.TIMEOUT: 504}
 """The statuses of the codes in error replies that tell of more than a failure."""
@@ -53,9 +53,8 @@ class Problem(Exception):
 
     def body(self) -> bytes:
         """Return the answer's body."""
-        title = {"type": "about:blank", "title": phrase_of(self.status), "status": self.status}
         # It may quote what a client has sent, who may have put a token into the wrong place.
-        return hide_tokens(codec.encode({**title, "detail": self.detail, **self.members}))
+        return hide_tokens(codec.encode(problem_of(self.status, self.detail, **self.members)))
 
     def raw_answer(self, headers: Mapping[str, str]) -> bytes:
         """Return the whole answer, for a connection on which there is no request to answer and that is to be closed.

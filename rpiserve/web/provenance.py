@@ -49,7 +49,7 @@ class Provenance:
         Raises:
             Problem: 403, it comes from a page of another origin that may not use that method.
         """
-        origin, host = _header(request, b"Origin"), _header(request, b"Host")
+        origin, host = request.header(b"Origin"), request.header(b"Host")
         if origin is not None and not _is_own(origin, host or ""):
             if self._cors is not None and self._cors.allows(origin, method or request.method.decode("latin-1")):
                 return
@@ -78,17 +78,12 @@ def _is_by_loopback(request: LimitedRequest) -> bool:
         return False
     if isinstance(request.host, UNIXAddress):  # where no browser goes
         return True
-    return is_loopback(request.host) and _LOOPBACK_HOST.fullmatch(_header(request, b"Host") or "") is not None
+    return is_loopback(request.host) and _LOOPBACK_HOST.fullmatch(request.header(b"Host") or "") is not None
 
 
 def _site(request: LimitedRequest) -> str | None:
-    site = _header(request, b"Sec-Fetch-Site")
+    site = request.header(b"Sec-Fetch-Site")
     return None if site is None else site.strip().lower()
-
-
-def _header(request: LimitedRequest, name: bytes) -> str | None:
-    value = request.getHeader(name)
-    return None if value is None else value.decode("latin-1")
 
 
 def _is_own(origin: str, host: str) -> bool:

@@ -82,17 +82,13 @@ class AppRoutes:
     Args:
         routes: the declarations.
         invoker: what runs them.
-        max_workers: how many may hang in threads before no more are begun.
         provenance: who may send what.
         access: who lets requests in.
     """
 
-    def __init__(
-        self, routes: list[Route], invoker: Invoker, max_workers: int, provenance: Provenance, access: Access
-    ) -> None:
+    def __init__(self, routes: list[Route], invoker: Invoker, provenance: Provenance, access: Access) -> None:
         self._access = access
         self._invoker = invoker
-        self._max_workers = max_workers
         self._provenance = provenance
         self._incidents = Incidents(invoker.clock)
         self._klein = Klein()
@@ -135,7 +131,7 @@ class AppRoutes:
         view = _view(request, {name: _decoded(value) for name, value in variables.items()})
         if len(self._invoker.active) >= MOST_CALLS:
             raise Problem(503, f"{MOST_CALLS} requests are being answered already; try again later")
-        if route.function.where is Where.THREAD and self._invoker.pool.stuck >= self._max_workers:
+        if route.function.where is Where.THREAD and self._invoker.pool.clogged:
             raise Problem(503, f"{self._invoker.pool.stuck} requests hang; try again later")
         response = HttpResponse()
         name = route.function.name

@@ -1,6 +1,5 @@
 """TLS with a certificate that is renewed from time to time, as Let's Encrypt has it every few weeks."""
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from rpiserve.errors import StartError
+from rpiserve.stamp import stamp_of
 
 log = Logger()
 
@@ -70,9 +70,7 @@ class RenewedCertificate:
         stamps: list[object] = []
         for file in (self._certificate, self._key):
             try:
-                status = os.stat(file)
-                # With the time of chmod and chown, too: it may be what mends a file that could not be read.
-                stamps.append((status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))
+                stamps.append(stamp_of(file))
             except OSError:
                 stamps.append(None)
         return stamps

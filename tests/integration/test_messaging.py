@@ -123,7 +123,7 @@ async def test_ten_thousand_requests(two_buses: tuple[Bus, Bus], reactor: Any) -
 
     link: Link[Messenger] = Link("the bus")
     invoker = Invoker(reactor, reactor.callFromThread, ThreadPool("none", 1))
-    room = MessagingRoom("echoes", registry.actions, [], service_bus, invoker, 1, link)
+    room = MessagingRoom("echoes", registry.actions, [], service_bus, invoker, link)
     link.open(room.messenger, reactor.callFromThread)
     await in_time(room.start())
     messenger = Messenger("caller", caller_bus, reactor)

@@ -126,7 +126,7 @@ def _choice(names: Iterable[str]) -> dict[str, Any]:
 
 def _call(name: str, command: Command, components: Components) -> dict[str, Any]:
     arguments = components.take(command.signature.schema())
-    description = {"description": command.doc} if command.doc else {}
+    description = {"description": command.function.doc} if command.function.doc else {}
     schema = {"title": name, **description, **record(Name={"const": name}, Args=arguments)}
     return schema if arguments["required"] else {**schema, "required": ["Name"]}
 
@@ -145,7 +145,7 @@ def _action(name: str, action: Action, components: Components) -> dict[str, Any]
     payload = payload_schema(action.payload, components)
     return operation(
         "actions",
-        *told(action.doc, name),
+        *told(action.function.doc, name),
         responses={**built_in.reply(answer or {}), **problems(415, 422, 500, 503, 504)},
         body=payload,
         required=bool(components.resolved(payload).get("required")),  # no body is an empty object

@@ -95,7 +95,7 @@ def _route(route: Route, method: str, template: _Template, components: Component
     answered = answer_schema(route.function.call, components, pairs=True)
     return operation(
         "app",
-        *told(route.doc, f"{method.upper()} {route.path}"),
+        *told(route.function.doc, f"{method.upper()} {route.path}"),
         responses=_anything() if answered is None else _answers(answered, statuses),
         parameters=parameters,
         body=schema if acts and payload.wanted else None,
