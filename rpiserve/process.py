@@ -24,7 +24,8 @@ from rpiserve.messaging.messenger import Messenger
 from rpiserve.notify import Notifier
 from rpiserve.redaction import redact
 from rpiserve.registry import Registry
-from rpiserve.service import Daemon, open_log
+from rpiserve.service import Daemon
+from rpiserve.website import open_log
 
 log = Logger()
 

@@ -1,9 +1,7 @@
 """The wiring: all the parts of one daemon, and the order in which they start and stop."""
 
-import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
@@ -12,16 +10,14 @@ from twisted.logger import ILogObserver, Logger, LogLevel
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from rpiserve import codec
 from rpiserve.commands.room import CommandsRoom
-from rpiserve.config import DEFAULT_HOST, Config
+from rpiserve.config import Config
 from rpiserve.context import Surroundings
 from rpiserve.data import DataTree
-from rpiserve.errors import StartError
 from rpiserve.invoke import Invoker
 from rpiserve.lag import ReactorLag
 from rpiserve.lifecycle import StartHooks, run_stop_hooks
-from rpiserve.logs import JSON, LogObserver, RotatingFile
+from rpiserve.logs import LogObserver
 from rpiserve.messaging.bus import Bus
 from rpiserve.messaging.directory import Directory
 from rpiserve.messaging.link import Link
@@ -30,31 +26,10 @@ from rpiserve.messaging.messenger import Messenger
 from rpiserve.messaging.outgoing import Broadcast, Cache
 from rpiserve.messaging.redis import RedisBus
 from rpiserve.messaging.room import MessagingRoom
-from rpiserve.ports import Readiness, Stats
 from rpiserve.registry import Registry
 from rpiserve.sensors.room import SensorsRoom
 from rpiserve.threads import ThreadPool
-from rpiserve.tokens import TokenFile
-from rpiserve.web.access import Access
-from rpiserve.web.actions import ActionRoutes
-from rpiserve.web.api import Api
-from rpiserve.web.broadcasts import BroadcastRoutes
-from rpiserve.web.commands import CommandRoutes
-from rpiserve.web.dashboard import Dashboard
-from rpiserve.web.events import EventRoutes
-from rpiserve.web.login import LoginRoutes
-from rpiserve.web.metrics import Metrics, package_version
-from rpiserve.web.openapi.document import document
-from rpiserve.web.provenance import Provenance
-from rpiserve.web.proxy import TrustedProxies
-from rpiserve.web.request_log import RequestLog
-from rpiserve.web.routes import AppRoutes, Front
-from rpiserve.web.security import HostAllowlist
-from rpiserve.web.server import WebServer, endpoint_for
-from rpiserve.web.site import Gate, LimitedSite
-from rpiserve.web.sse import Streams
-from rpiserve.web.static import Pages
-from rpiserve.web.tls import RenewedCertificate
+from rpiserve.website import Website
 
 log = Logger()
 
@@ -138,83 +113,34 @@ class Daemon(Service):
         )
         self._sensors = SensorsRoom(registry, self.invoker, tree, reactor, wall)
         self._start_hooks = StartHooks(registry.start_hooks, self.invoker)
-        self._routes = Invoker(reactor, to_reactor, ThreadPool("rpiserve-route", max_workers), surroundings)
-        self._streams = Streams(reactor, config.max_streams)
-        self._tokens: TokenFile | None = None
-        self._certificate: RenewedCertificate | None = None
-        self._site: LimitedSite | None = None
-        self._web: WebServer | None = None
-        self._requests: RequestLog | None = None
+        routes = Invoker(reactor, to_reactor, ThreadPool("rpiserve-route", max_workers), surroundings)
+        self._answering = (self._commands, self._messaging, routes)
+        self._website: Website | None = None
         if config.port is not None:
-            self._site, self._web = self._make_web(name, registry, tree, wall)
+            self._website = Website(
+                config,
+                reactor,
+                service=name,
+                registry=registry,
+                tree=tree,
+                handlers=self._sensors,
+                commands=self._commands,
+                messaging=self._messaging,
+                services=self._directory,
+                parts={
+                    "on_start": self._start_hooks,
+                    "sensors": self._sensors,
+                    "bus": self._messaging,
+                    "reactor": self._lag,
+                },
+                stats=[self._sensors, self._commands, self._messaging, pool, self._lag],
+                routes=routes,
+                started=wall(),
+            )
 
     def _make_bus(self, wall: Callable[[], float]) -> Bus:
         address = self._config.redis_address
         return MemoryBus(self._reactor, wall) if address is None else RedisBus(address, self._reactor, wall)
-
-    def _make_web(
-        self, service: str, registry: Registry, tree: DataTree, wall: Callable[[], float]
-    ) -> tuple[LimitedSite, WebServer]:
-        config = self._config
-        host = config.host or DEFAULT_HOST
-        if config.token_file is not None:
-            self._tokens = TokenFile(config.token_file, self._reactor.seconds)
-            self._tokens.load()
-        if config.tls_cert is not None and config.tls_key is not None:
-            self._certificate = RenewedCertificate(config.tls_cert, config.tls_key, self._reactor.seconds)
-        endpoint = endpoint_for(self._reactor, config.port or 0, host, self._certificate)
-        access = Access(self._tokens, config.open, self._reactor)
-        gate = Gate(HostAllowlist(socket.gethostname(), config.allowed_host))
-        cors = config.cors or registry.cors_policy
-        provenance = Provenance(config.open, config.get_commands, cors)
-        commands = CommandRoutes(self._commands, provenance)
-        actions = ActionRoutes(self._messaging, provenance, self._streams)
-        broadcasts = BroadcastRoutes(self._messaging, provenance)
-        events = EventRoutes(tree, self._sensors, self._messaging, provenance, self._streams, self._reactor)
-        dashboard = None if config.no_dashboard else Dashboard(access.has_login)
-        pages = None if config.www is None else Pages(config.www)
-        parts: dict[str, Readiness] = {
-            "on_start": self._start_hooks,
-            "sensors": self._sensors,
-            "bus": self._messaging,
-            "reactor": self._lag,
-        }
-        pools = (self.invoker.pool, self._routes.pool)
-        stats: list[Stats] = [self._sensors, self._commands, self._messaging, *pools, self._lag, self._streams, access]
-        metrics = Metrics(service, tree, wall(), stats)
-        api = Api(
-            tree=tree,
-            handlers=self._sensors,
-            parts=parts,
-            commands=commands,
-            actions=actions,
-            broadcasts=broadcasts,
-            events=events,
-            services=self._directory,
-            dashboard=dashboard,
-            login=LoginRoutes(access, provenance),
-            metrics=metrics,
-            openapi=codec.encode(
-                document(service, package_version(), registry.commands, registry.actions, registry.routes)
-            ),
-            pages=pages,
-        )
-        routes = AppRoutes(registry.routes, self._routes, provenance, access)
-        front = Front(api.resource(), routes.resource(), access)
-        proxies = TrustedProxies(config.trusted_proxy)
-        self._requests = self._make_request_log()
-        site = LimitedSite(front, gate, config.limits, self._reactor, cors, proxies, self._requests)
-        metrics.add(site)
-        name = config.port if isinstance(config.port, str) else f"{host} port {config.port}"
-        scheme = "http" if self._certificate is None else "https"
-        return site, WebServer(site, endpoint, name, config.open or self._tokens is not None, scheme)
-
-    def _make_request_log(self) -> RequestLog | None:
-        config = self._config
-        if config.request_log is None:
-            return None
-        file = open_log("--request-log", config.request_log, config)
-        return RequestLog(file, config.log_format == JSON, self._reactor)
 
     def setServiceParent(self, parent: Any) -> None:
         """Become a part of ``parent``; if that is the application of a twistd, have it log as we do."""
@@ -229,8 +155,8 @@ class Daemon(Service):
             StartError: the port cannot be had.
         """
         super().privilegedStartService()
-        if self._web is not None:
-            self._web.listen()
+        if self._website is not None:
+            self._website.listen()
 
     def startService(self) -> None:
         """Start all that runs by itself."""
@@ -254,27 +180,23 @@ class Daemon(Service):
         self._on_stopping()
         timeout = self._config.stop_timeout
         self._link.close()
-        if self._web is not None:
-            yield self._web.stop_listening()
+        website = self._website
+        if website is not None:
+            yield website.stop_listening()
         self._directory.stop()
-        self._streams.close()  # which would keep their connections from draining
-        rooms = (self._start_hooks, self._sensors, self._commands, self._messaging, self._routes)
-        drained = succeed(None) if self._site is None else self._site.drain()
-        if not (yield self._within(timeout * GRACE_SHARE, *(room.stop() for room in rooms), drained)):
+        stopped = [each.stop() for each in (self._start_hooks, self._sensors, *self._answering)]
+        drained = succeed(None) if website is None else website.drain()
+        if not (yield self._within(timeout * GRACE_SHARE, *stopped, drained)):
             running = ", ".join(self.still_running()) or "connections"
             log.warn("not ended within {seconds:g} s: {running}", seconds=timeout * GRACE_SHARE, running=running)
-        self.invoker.cancel_asynchronous()
-        self._commands.cancel_asynchronous()
-        self._messaging.cancel_asynchronous()
-        self._routes.cancel_asynchronous()
+        for runner in (self.invoker, *self._answering):
+            runner.cancel_asynchronous()
         yield run_stop_hooks(self._stop_functions, self.invoker, timeout * HOOKS_SHARE, self._last_surroundings)
         self._last_link.close()
         yield self._messaging.close()
         yield self._within(timeout * LAST_SHARE, drained)  # the answers of what was cancelled
-        if self._site is not None:
-            self._site.abort()
-        if self._requests is not None:
-            self._requests.close()
+        if website is not None:
+            website.close()
         self._lag.stop()
 
     def fail(self, failure: Failure) -> None:
@@ -286,17 +208,13 @@ class Daemon(Service):
 
     def reload(self) -> None:
         """Read anew what may have been replaced, the tokens and the certificate; go on in new files of the log."""
-        if self._requests is not None:
-            self._requests.reopen()
-        if self._tokens is not None:
-            self._tokens.reload()
-        if self._certificate is not None:
-            self._certificate.reload()
+        if self._website is not None:
+            self._website.reload()
         log.info("reloaded")
 
     def status(self) -> str:
         """Return what it is at, in a few words for people."""
-        parts = ["running" if self._web is None else f"serving on {self._web.address}"]
+        parts = ["running" if self._website is None else f"serving on {self._website.address}"]
         bus = self._directory.bus_state
         if self._config.redis is not None:
             parts.append(f"{bus.name} is {'' if bus.connected else 'not '}connected")
@@ -325,17 +243,4 @@ class Daemon(Service):
 
     def still_running(self) -> list[str]:
         """Return the names of the user's functions that run. Safe to use from any thread."""
-        runners = (self.invoker, self._commands, self._messaging, self._routes)
-        return sorted(name for runner in runners for name in runner.running())
-
-
-def open_log(option: str, path: Path, config: Config) -> RotatingFile:
-    """Return a file for a log, of the size that ``config`` has for them.
-
-    Raises:
-        StartError: it cannot be opened; the text names ``option``.
-    """
-    try:
-        return RotatingFile(path, config.log_size, config.log_keep)
-    except OSError as error:
-        raise StartError(f"{option}: cannot write to {path}: {error.strerror}") from error
+        return sorted(name for runner in (self.invoker, *self._answering) for name in runner.running())
