@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deferreds import brought
 from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectingCancelledError, ConnectionDone, ConnectionLost, ConnectionRefusedError
@@ -380,16 +381,6 @@ class Setting:
         return self.start(self.client.call("porter", "carry", {"n": 1}, 2.5, progress))
 
 
-def result_of(deferred: "Deferred[Any]") -> Any:
-    """Return what has come out, or raise it."""
-    found: list[Any] = []
-    deferred.addBoth(found.append)
-    assert found, "nothing has come out yet"
-    if isinstance(found[0], Failure):
-        found[0].raiseException()
-    return found[0]
-
-
 @pytest.fixture
 def setting() -> Setting:
     """A client and its daemon."""
@@ -400,7 +391,7 @@ class TestHttpCall:
     def test_plain(self, setting: Setting) -> None:
         """Without progress the answer is the body."""
         setting.daemon.answer = answer(b'{"b": 2}')
-        assert result_of(setting.call()) == {"b": 2}
+        assert brought(setting.call()) == {"b": 2}
         assert setting.daemon.requests == [("POST", "/services/porter/carry?timeout=2.5", b'{"n":1}')]
 
     def test_progress(self, setting: Setting) -> None:
@@ -408,14 +399,14 @@ class TestHttpCall:
         for end in (True, False):
             seen: list[Any] = []
             setting.daemon.answer = stream(("progress", {"at": 1}), ("hello", 0), ("result", [2]), end=end)
-            assert result_of(setting.call(seen.append)) == [2]
+            assert brought(setting.call(seen.append)) == [2]
             assert seen == [{"at": 1}]
 
     def test_token(self) -> None:
         """The token goes with each request."""
         setting = Setting(SECRET)
         setting.daemon.answer = answer(b"null")
-        assert result_of(setting.call()) is None
+        assert brought(setting.call()) is None
         assert setting.daemon.open[0].getHeader("Authorization") == f"Bearer {SECRET}"
 
     @pytest.mark.parametrize("progress", [None, lambda _: None], ids=["plain", "progress"])
@@ -433,14 +424,14 @@ class TestHttpCall:
         """A problem is the error that the bus would have given."""
         setting.daemon.answer = answer(problem(status, detail), "application/problem+json", status)
         with pytest.raises(kind, match=detail):
-            result_of(setting.call(progress))
+            brought(setting.call(progress))
 
     def test_problem_in_stream(self, setting: Setting) -> None:
         """So is one that comes after the stream has begun, with what else it has."""
         told = json.loads(problem(502, "it raised", code="handler_error", incident="a1"))
         setting.daemon.answer = stream(("progress", 1), ("error", told))
         with pytest.raises(RemoteError, match="it raised") as caught:
-            result_of(setting.call(lambda _: None))
+            brought(setting.call(lambda _: None))
         assert (caught.value.code, caught.value.incident) == ("handler_error", "a1")
 
     @pytest.mark.parametrize(
@@ -461,7 +452,7 @@ class TestHttpCall:
         """What answers in another way is no daemon."""
         setting.daemon.answer = given
         with pytest.raises(BusUnavailable, match=text):
-            result_of(setting.call(lambda _: None))
+            brought(setting.call(lambda _: None))
 
     def test_progress_raises(self, setting: Setting) -> None:
         """What the caller's own function raises is the caller's, and ends the request."""
@@ -473,7 +464,7 @@ class TestHttpCall:
             raise KeyError("own")
 
         with pytest.raises(KeyError, match="own"):
-            result_of(setting.call(show))
+            brought(setting.call(show))
         assert seen == [1]
 
     def test_late(self, setting: Setting) -> None:
@@ -483,7 +474,7 @@ class TestHttpCall:
         assert not begun.called
         setting.clock.advance(0.1)
         with pytest.raises(CallTimeout, match=r"has not answered within 2\.5 s"):
-            result_of(begun)
+            brought(begun)
 
     def test_late_in_stream(self, setting: Setting) -> None:
         """So is one that has begun to answer."""
@@ -491,12 +482,12 @@ class TestHttpCall:
         begun = setting.call(lambda _: None)
         setting.clock.advance(2.5 + GRACE_SECONDS)
         with pytest.raises(CallTimeout):
-            result_of(begun)
+            brought(begun)
 
     def test_names(self, setting: Setting) -> None:
         """Nothing is asked for by a name that is none."""
         with pytest.raises(MessageError):
-            result_of(setting.start(setting.client.call("a/b", "c", {}, 1, None)))
+            brought(setting.start(setting.client.call("a/b", "c", {}, 1, None)))
         assert not setting.daemon.requests
 
 
@@ -524,7 +515,7 @@ def test_unreachable(error: Exception, text: str) -> None:
     """If there is no answer, the reason is told."""
     client = HttpClient(URL, Unreachable(error), Clock())  # type: ignore[arg-type]  # of zope's kind
     with pytest.raises(BusUnavailable, match=text):
-        result_of(Deferred.fromCoroutine(client.publish("a", {})))
+        brought(Deferred.fromCoroutine(client.publish("a", {})))
 
 
 @pytest.mark.parametrize("error", [ResponseFailed([Failure(CancelledError())]), ConnectingCancelledError(None)])
@@ -532,7 +523,7 @@ def test_cancelled(error: Exception) -> None:
     """A request that was cancelled is no daemon that cannot be reached."""
     client = HttpClient(URL, Unreachable(error), Clock())  # type: ignore[arg-type]  # of zope's kind
     with pytest.raises(CancelledError):
-        result_of(Deferred.fromCoroutine(client.publish("a", {})))
+        brought(Deferred.fromCoroutine(client.publish("a", {})))
 
 
 class CutOff:
@@ -568,7 +559,7 @@ def test_body_is_cut_off() -> None:
     for response, progress in ((CutOff(), None), (CutOff("text/event-stream", 200), print)):
         client = HttpClient(URL, CuttingAgent(response), Clock())  # type: ignore[arg-type]  # of zope's kind
         with pytest.raises(BusUnavailable, match=f"{URL}.*cut"):
-            result_of(Deferred.fromCoroutine(client.call("a", "b", {}, 1, progress)))
+            brought(Deferred.fromCoroutine(client.call("a", "b", {}, 1, progress)))
 
 
 def test_error_from() -> None:
@@ -585,28 +576,28 @@ class TestHttpPublish:
     def test_receivers(self, setting: Setting) -> None:
         """The number of receivers comes back, and any channel gets there as it is."""
         setting.daemon.answer = answer(b'{"receivers": 3}')
-        assert result_of(setting.start(setting.client.publish("a/b ü?", {"n": 1}))) == 3
+        assert brought(setting.start(setting.client.publish("a/b ü?", {"n": 1}))) == 3
         assert setting.daemon.requests == [("POST", "/broadcasts/a%2Fb%20%C3%BC%3F", b'{"n":1}')]
-        result_of(setting.start(setting.client.close()))
+        brought(setting.start(setting.client.close()))
 
     @pytest.mark.parametrize("body", [b"3", b'{"receivers": "3"}'])
     def test_stranger(self, body: bytes, setting: Setting) -> None:
         """An answer without that number is not a daemon's."""
         setting.daemon.answer = answer(body)
         with pytest.raises(BusUnavailable, match="no number of receivers"):
-            result_of(setting.start(setting.client.publish("a", {})))
+            brought(setting.start(setting.client.publish("a", {})))
 
     def test_no_object(self, setting: Setting) -> None:
         """Only objects are sent."""
         with pytest.raises(MessageError, match="there is a list"):
-            result_of(setting.start(setting.client.publish("a", [])))
+            brought(setting.start(setting.client.publish("a", [])))
 
     def test_late(self, setting: Setting) -> None:
         """A daemon that says nothing is given up."""
         begun = setting.start(setting.client.publish("a", {}))
         setting.clock.advance(ANSWER_SECONDS)
         with pytest.raises(BusUnavailable, match="has not answered within"):
-            result_of(begun)
+            brought(begun)
 
 
 class Ears:
@@ -641,7 +632,7 @@ class TestHttpListen:
             ("hello", 1), sent("a", {"n": 1}), sent("b 1", {}), sent("a", {"n": 2}), end=False
         )
         ears = Ears(2)
-        result_of(setting.start(setting.client.listen(["a", "b*&"], ears.hear, ears.told.append)))
+        brought(setting.start(setting.client.listen(["a", "b*&"], ears.hear, ears.told.append)))
         assert ears.heard == [("a", b'{"n": 1}'), ("b 1", b"{}")]
         assert ears.told == []
         assert setting.daemon.requests == [("GET", "/events?types=broadcast&channel=a&channel=b%2A%26", b"")]
@@ -660,7 +651,7 @@ class TestHttpListen:
         setting.daemon.answer = stream(sent("a", {}), end=False)
         setting.clock.advance(RETRY_SECONDS)
         setting.agent.flush()
-        result_of(begun)
+        brought(begun)
         assert ears.told[1:] == [f"{URL} is connected again"]
         assert len(setting.daemon.requests) == 3
 
@@ -678,7 +669,7 @@ class TestHttpListen:
         setting.daemon.answer = given
         ears = Ears()
         with pytest.raises(kind, match=text):
-            result_of(setting.start(setting.client.listen(["a"], ears.hear, ears.told.append)))
+            brought(setting.start(setting.client.listen(["a"], ears.hear, ears.told.append)))
 
     def test_cancel(self, setting: Setting) -> None:
         """To cancel it drops the connection, without a word."""
@@ -688,7 +679,7 @@ class TestHttpListen:
         begun.cancel()
         setting.agent.flush()
         with pytest.raises(CancelledError):
-            result_of(begun)
+            brought(begun)
         assert ears.told == []
 
 
@@ -735,7 +726,7 @@ class BusSetting:
 
     def publish(self, channel: str, payload: Any) -> Any:
         """Publish by the client, and let it arrive."""
-        receivers = result_of(Deferred.fromCoroutine(self.client.publish(channel, payload)))
+        receivers = brought(Deferred.fromCoroutine(self.client.publish(channel, payload)))
         self.clock.advance(0)
         return receivers
 
@@ -756,9 +747,9 @@ class TestBusClient:
         setting.bus.subscribe("porter", serve)
         begun = Deferred.fromCoroutine(setting.client.call("porter", "carry", {"n": 1}, 5, seen.append))
         setting.clock.pump([0] * 5)
-        assert result_of(begun) == {"n": 1}
+        assert brought(begun) == {"n": 1}
         assert seen == [1]
-        result_of(Deferred.fromCoroutine(setting.client.close()))
+        brought(Deferred.fromCoroutine(setting.client.close()))
         assert not setting.clock.getDelayedCalls()
 
     def test_listen(self) -> None:
@@ -769,7 +760,7 @@ class TestBusClient:
         assert setting.publish("a", {"n": 1}) == 1
         assert setting.publish("c", {}) == 0
         assert setting.publish("bb", {}) == 1
-        result_of(begun)
+        brought(begun)
         assert ears.heard == [("a", b'{"n":1}'), ("bb", b"{}")]
         setting.publish("a", {})
         setting.bus.lose()
@@ -791,7 +782,7 @@ class TestBusClient:
         setting.bus.lose()
         begun.cancel()
         with pytest.raises(CancelledError):
-            result_of(begun)
+            brought(begun)
         assert not setting.clock.getDelayedCalls()
 
     def test_hearing_raises(self) -> None:
@@ -804,7 +795,7 @@ class TestBusClient:
         begun = Deferred.fromCoroutine(setting.client.listen(["a"], hear, print))
         setting.publish("a", {})
         with pytest.raises(KeyError, match="own"):
-            result_of(begun)
+            brought(begun)
 
     def test_not_connected(self) -> None:
         """If there is no connection at the beginning, it fails with the reason."""

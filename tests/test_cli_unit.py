@@ -3,17 +3,17 @@
 import os
 import pwd
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 import click
 import pytest
+from init_systems import SHELLS, Action, check_by_systemd, init_script, lsb_header
 
 from rpiserve import cli
 from rpiserve.cli.app_file import AppFile
@@ -26,7 +26,6 @@ from rpiserve.options import Options
 TWISTD = str(Path(sys.executable).with_name("twistd"))
 ME = pwd.getpwuid(os.geteuid()).pw_name
 PATIENCE = 30.0
-SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]
 EXAMPLES = Path(__file__).parents[1] / "examples"
 STRANGE = "a b%h $HOME \"q\" 'r' é;"
 """What the name of a folder may hold, and what systemd and shells make something of."""
@@ -241,15 +240,10 @@ class TestUnit:
         twistd.symlink_to(TWISTD)
         plain = service(folder, "--token-file", "tokens", "--port", "80", user=ME)
         strange = attrs.evolve(service(place, "--www", str(place)), twistd=str(twistd))
-        analyze = shutil.which("systemd-analyze")
         for number, each in enumerate((plain, strange)):
             unit = tmp_path / f"unit{number}.service"
             unit.write_text(each.unit(), encoding="utf-8")
-            if analyze:
-                done = subprocess.run(
-                    [analyze, "verify", unit], capture_output=True, text=True, timeout=PATIENCE, check=False
-                )
-                assert (done.returncode, done.stdout + done.stderr) == (0, "")
+            check_by_systemd(unit)
 
 
 @pytest.mark.parametrize(
@@ -355,7 +349,7 @@ def test_examples(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 class TestInitScript:
     @pytest.fixture(params=["house", STRANGE], ids=["plain", "strange"])
-    def control(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], tuple[int, str]]]:
+    def control(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Action]:
         """Return what calls the script of an app with an action, and returns its status and what it has printed."""
         place = tmp_path / request.param
         place.mkdir()
@@ -363,24 +357,8 @@ class TestInitScript:
         script = tmp_path / "script"
         script.write_text(service(place, "--port", "0", name="house", user=ME).init_script(), encoding="utf-8")
         values = {"PIDFILE": tmp_path / "run" / "house.pid", "LOG_TO": f"--logfile={tmp_path / 'log'}"}
-        defaults = tmp_path / "defaults"
-        defaults.write_text("".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items()))
-
-        def call(action: str) -> tuple[int, str]:
-            done = subprocess.run(
-                ["sh", script, action],
-                env={**os.environ, "DEFAULTS": str(defaults)},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
-            )
-            return done.returncode, done.stdout
-
-        yield call
-        call("stop")
+        with init_script(["sh", script], tmp_path / "defaults", values) as call:
+            yield call
 
     @pytest.mark.parametrize("shell", SHELLS)
     def test_syntax(self, shell: str, tmp_path: Path) -> None:
@@ -393,15 +371,9 @@ class TestInitScript:
 
     def test_header(self, folder: Path) -> None:
         """It has the LSB header with what insserv asks for."""
-        [header] = re.findall(
-            r"^### BEGIN INIT INFO\n(.*?)^### END INIT INFO$", service(folder).init_script(), re.MULTILINE | re.DOTALL
-        )
-        fields = dict(re.findall(r"^# ([\w-]+): +(\S.*)$", header, re.MULTILINE))
-        assert fields["Provides"] == "house"
-        wanted = {"Required-Start", "Required-Stop", "Default-Start", "Default-Stop", "Short-Description"}
-        assert wanted <= fields.keys()
+        assert lsb_header(service(folder).init_script())["Provides"] == "house"
 
-    def test_cycle(self, control: Callable[[str], tuple[int, str]], tmp_path: Path) -> None:
+    def test_cycle(self, control: Action, tmp_path: Path) -> None:
         """It starts the daemon in the background, has it reload, and stops it; its exit codes are those of the LSB."""
         assert control("status") == (3, "house does not run\n")
         assert control("reload") == (7, "house does not run\n")
@@ -418,7 +390,7 @@ class TestInitScript:
         assert control("stop") == (0, "house does not run\n")
         assert control("dance")[0] == 2
 
-    def test_foreign_process(self, control: Callable[[str], tuple[int, str]], tmp_path: Path) -> None:
+    def test_foreign_process(self, control: Action, tmp_path: Path) -> None:
         """A process that has the number in a file left behind is neither taken for the daemon nor killed."""
         (tmp_path / "run").mkdir()
         for text in (str(os.getpid()), "none", ""):

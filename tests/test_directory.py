@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from twisted.internet.defer import Deferred, fail
+from deferreds import brought
+from twisted.internet.defer import fail
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
@@ -40,16 +41,9 @@ def directory(name: str, bus: MemoryBus, clock: Clock, **docs: str) -> Directory
 
 def services(asked: Directory) -> list[dict[str, Any]]:
     """Return the services that ``asked`` knows of now."""
-    result = outcome(asked.describe())
+    result = brought(asked.describe())
     found: list[dict[str, Any]] = result["services"]
     return found
-
-
-def outcome(result: Deferred[Any]) -> Any:
-    """Return what ``result`` has fired with."""
-    outcomes: list[Any] = []
-    result.addBoth(outcomes.append)
-    return outcomes[0]
 
 
 def test_two_services(bus: MemoryBus, clock: Clock) -> None:
@@ -66,7 +60,7 @@ def test_two_services(bus: MemoryBus, clock: Clock) -> None:
 
 def test_how_the_bus_is(bus: MemoryBus, clock: Clock) -> None:
     """What is told of the bus is there for a reader."""
-    told = outcome(directory("one", bus, clock).describe())["bus"]
+    told = brought(directory("one", bus, clock).describe())["bus"]
     assert told == {
         "kind": "memory",
         "name": "the embedded bus",

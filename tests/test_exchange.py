@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 import pytest
+from deferreds import brought
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import LogEvent, formatEvent
 
@@ -35,16 +36,6 @@ class Desk:
     def _send(self, status: str, payload: bytes, final: bool) -> Deferred[int]:
         self.sent.append((status, wire.parse(b'{"it":%b}' % payload)["it"], final))
         return self.outcome()
-
-
-def brought(deferred: Any) -> Any:
-    """Return what ``deferred`` has fired with, or raise that."""
-    values: list[Any] = []
-    failures: list[Any] = []
-    deferred.addCallbacks(values.append, failures.append)
-    for failure in failures:
-        failure.raiseException()
-    return values[0]
 
 
 @pytest.fixture

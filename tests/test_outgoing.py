@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
+from deferreds import brought
 from twisted.internet.task import Clock
 
 from rpiserve import wire
@@ -65,16 +66,6 @@ class House:
             self.turn()
         thread.join(30)
         return outcomes[0]
-
-
-def brought(deferred: Any) -> Any:
-    """Return what ``deferred`` has fired with, or raise that."""
-    values: list[Any] = []
-    failures: list[Any] = []
-    deferred.addCallbacks(values.append, failures.append)
-    for failure in failures:
-        failure.raiseException()
-    return values[0]
 
 
 @pytest.fixture

@@ -5,6 +5,9 @@ with running_daemon(tmp_path, APP, "--header-timeout", "0.3", env={"RPISERVE_DEB
     daemon.wait_for("a line of its log")
     assert daemon.stop() == 0                   # SIGTERM; the end of the block does it, too
     assert "Traceback" not in daemon.log()
+
+`in_background` runs one that goes to the background, `running` any other command that is ended so, and `completed` one
+that ends by itself.
 """
 
 import os
@@ -16,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TWISTD = Path(sys.executable).with_name("twistd")
@@ -92,6 +95,11 @@ class Daemon:
         finally:
             self._reader.join(PATIENCE)
 
+    def close(self) -> None:
+        """Close what its log was read from, once it has ended."""
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
 
 def until(condition: Callable[[], object]) -> None:
     """Wait for something that comes about in another process, as long as there is hope."""
@@ -106,6 +114,78 @@ def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
     paths = [str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {name: value for name, value in os.environ.items() if not name.startswith("RPISERVE_")}
     return {**own, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(paths), **(variables or {})}
+
+
+def completed(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    input: str = "",
+    pass_fds: Sequence[int] = (),
+    timeout: float = PATIENCE,
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, and return how it has ended and what it has written.
+
+    Args:
+        command: the program and its arguments.
+        cwd: its working directory.
+        env: variables to add to the environment.
+        input: what it reads from standard input.
+        pass_fds: the files that it inherits.
+        timeout: the seconds that it may take.
+    """
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=environment(env),
+        input=input,
+        capture_output=True,
+        encoding="utf-8",
+        pass_fds=pass_fds,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@contextmanager
+def running(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: int = subprocess.DEVNULL,
+    pass_fds: Sequence[int] = (),
+    process_group: int | None = None,
+) -> Iterator[Daemon]:
+    """Run a command, its errors among its output, and end it at the end of the block.
+
+    Args:
+        command: the program and its arguments.
+        cwd: its working directory.
+        env: variables to add to the environment.
+        stdin: the file that is its standard input.
+        pass_fds: the files that it inherits.
+        process_group: the group that it is put into, 0 for one of its own; None for that of this process.
+    """
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment(env),
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=pass_fds,
+        process_group=process_group,
+        encoding="utf-8",
+        errors="replace",
+    )
+    daemon = Daemon(process)
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
+        daemon.close()
 
 
 @contextmanager
@@ -132,25 +212,43 @@ def running_daemon(
         pass_fds: the files that it inherits.
     """
     (tmp_path / "daemon_app.py").write_text(app_source, encoding="utf-8")
-    process = subprocess.Popen(
-        [*program, "--port", port, "--module", "daemon_app", *options],
-        cwd=tmp_path,
-        env=environment(env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        pass_fds=pass_fds,
-        encoding="utf-8",
-        errors="replace",
-    )
-    daemon = Daemon(process)
-    try:
+    command = [*program, "--port", port, "--module", "daemon_app", *options]
+    with running(command, cwd=tmp_path, env=env, pass_fds=pass_fds) as daemon:
         match = daemon.wait_for(ready)
         daemon.url = match[1] if match.re.groups else ""
         if address := re.fullmatch(r"http://\[?(.+?)\]?:(\d+)", daemon.url):
             daemon.host, daemon.port = address[1], int(address[2])
         yield daemon
+
+
+@contextmanager
+def ended(pid: int) -> Iterator[None]:
+    """Wait at the end of the block until a process has ended that is no child of this one; by force if it does not."""
+    process = os.pidfd_open(pid)
+    try:
+        yield
+        assert select.select([process], [], [], PATIENCE)[0], f"the process {pid} does not end"
     finally:
-        daemon.stop()
-        assert process.stdout is not None
-        process.stdout.close()
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+        os.close(process)
+
+
+@contextmanager
+def in_background(tmp_path: Path, *options: str, app_source: str = APP, twistd: Sequence[str] = ()) -> Iterator[int]:
+    """Run a daemon that goes to the background, and end it at the end of the block; yields its process id.
+
+    Args:
+        tmp_path: its working directory, where its ``twistd.pid`` is, and its log unless the options say otherwise.
+        options: further options of ``twistd rpiserve``.
+        app_source: the source of its app module, which is written there.
+        twistd: further options of ``twistd``.
+    """
+    (tmp_path / "app.py").write_text(app_source, encoding="utf-8")
+    command = [TWISTD, "--pidfile=twistd.pid", *twistd, "rpiserve", "--port", "0", *options]
+    done = completed(command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    pid = int((tmp_path / "twistd.pid").read_text())
+    with ended(pid):
+        yield pid
+        os.kill(pid, signal.SIGTERM)

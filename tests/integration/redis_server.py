@@ -13,24 +13,20 @@ The fixture `redis_server` is one that tests share. A test module has it after t
 
 import os
 import random
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import pytest
+from daemon import PATIENCE, Daemon
 
-PATIENCE = 30.0
-"""Seconds after which what has not happened will not happen, on however slow a machine."""
-
-READY = re.compile("ready to accept connections", re.IGNORECASE)
+READY = "(?i)ready to accept connections"
 HOST = "127.0.0.1"
 PORTS = range(10240, 32768)
 """Below those that the system gives to outgoing connections: one of these would keep a server from coming back."""
@@ -78,7 +74,7 @@ class RedisServer:
         self._unix = unix
         self._options = tuple(options)
         self._folder = ""
-        self._log: _Log | None = None
+        self._daemon: Daemon | None = None
 
     @property
     def url(self) -> str:
@@ -113,8 +109,8 @@ class RedisServer:
             encoding="utf-8",
             errors="replace",
         )
-        self._log = _Log(self.process)
-        self._log.wait_for(READY)
+        self._daemon = Daemon(self.process)
+        self._daemon.wait_for(READY)
 
     def _arguments(self) -> list[str]:
         place = ["--unixsocket", self.path, "--port", "0"] if self._unix else ["--port", str(self.port), "--bind", HOST]
@@ -123,7 +119,7 @@ class RedisServer:
 
     def log(self) -> str:
         """Return all that it has written since it was started last."""
-        return "" if self._log is None else self._log.text()
+        return "" if self._daemon is None else self._daemon.log()
 
     def kill(self) -> None:
         """End it at once, as a crash would, and wait for its end."""
@@ -134,17 +130,15 @@ class RedisServer:
         self._end(signal.SIGTERM)
 
     def _end(self, number: int) -> None:
-        if self._log is None:
+        if self._daemon is None:
             return
         if self.process.poll() is None:
             self.process.send_signal(number)
             self.process.send_signal(signal.SIGCONT)  # a frozen one would not hear of it
         try:
-            self.process.wait(PATIENCE)
+            self._daemon.wait()
         finally:
-            self.process.kill()
-            self.process.wait(PATIENCE)
-            self._log.close()
+            self._daemon.close()
 
     def freeze(self) -> None:
         """Stop it as it is: its connections stay, and nothing is answered. Returns once that is so."""
@@ -170,43 +164,6 @@ class RedisServer:
                     _reply(replies)
                 connection.sendall(_encoded(words))
                 return _reply(replies)
-
-
-class _Log:
-    """What a process has written. A thread reads it, or the process would be stuck once the pipe is full."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        self._lines: list[str] = []
-        self._ended = False
-        self._changed = threading.Condition()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            with self._changed:
-                self._lines.append(line)
-                self._changed.notify_all()
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def text(self) -> str:
-        with self._changed:
-            return "".join(self._lines)
-
-    def wait_for(self, pattern: re.Pattern[str]) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended or pattern.search("".join(self._lines)), PATIENCE)
-            log = "".join(self._lines)
-        assert pattern.search(log), f"no {pattern.pattern!r} in the log of redis-server:\n{log}"
-
-    def close(self) -> None:
-        self._reader.join(PATIENCE)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
 
 
 def free_port() -> int:

@@ -8,12 +8,12 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from daemon import PATIENCE, Daemon, environment, running_daemon
+from daemon import PATIENCE, Daemon, completed, environment, running, running_daemon, until
 from redis_server import HOST, RedisServer, free_port, shared_redis_server
 
 __all__ = ["shared_redis_server"]
@@ -59,15 +59,7 @@ async def wait():
 
 def run(*arguments: str, input: str = "", **variables: str) -> "subprocess.CompletedProcess[str]":
     """Run the command to its end."""
-    return subprocess.run(
-        [RPISERVE, *arguments],
-        env=environment(variables),
-        input=input,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=PATIENCE,
-        check=False,
-    )
+    return completed([RPISERVE, *arguments], env=variables, input=input)
 
 
 def outcome(*arguments: str, **options: str) -> tuple[int, str, str]:
@@ -86,36 +78,9 @@ def failure(*arguments: str, **options: str) -> tuple[int, str]:
     return code, errors.removeprefix("rpiserve: ").rstrip("\n")
 
 
-@contextmanager
-def started(*arguments: str, **variables: str) -> Iterator[Daemon]:
+def started(*arguments: str, **variables: str) -> AbstractContextManager[Daemon]:
     """Run the command until the end of the block, with its errors among its output."""
-    process = subprocess.Popen(
-        [RPISERVE, *arguments],
-        env=environment({"PYTHONUNBUFFERED": "1", **variables}),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-    )
-    running = Daemon(process)
-    try:
-        yield running
-    finally:
-        running.stop()
-        assert process.stdout is not None
-        process.stdout.close()
-
-
-def until(happened: Callable[[], object]) -> None:
-    """Try until ``happened`` says so."""
-    given_up = threading.Event()
-    timer = threading.Timer(PATIENCE, given_up.set)
-    timer.start()
-    try:
-        while not happened():
-            assert not given_up.is_set()
-    finally:
-        timer.cancel()
+    return running([RPISERVE, *arguments], env=variables)
 
 
 class Way:

@@ -2,18 +2,16 @@
 
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from daemon import APP, PATIENCE, SERVING, Daemon, environment, running_daemon
+from daemon import APP, PATIENCE, SERVING, Daemon, completed, ended, running, running_daemon, until
 
 RPISERVE = str(Path(sys.executable).with_name("rpiserve"))
 AGAIN = r"^rpiserve: \S+ has changed: starting again$"
@@ -24,20 +22,10 @@ def run(
     *arguments: str, cwd: Path, program: str = RPISERVE, variables: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end."""
-    return subprocess.run(
-        [program, *arguments],
-        cwd=cwd,
-        env=environment(variables),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=PATIENCE,
-        check=False,
-    )
+    return completed([program, *arguments], cwd=cwd, env=variables)
 
 
-@contextmanager
-def started(*arguments: str, cwd: Path, group: bool = False) -> Iterator[Daemon]:
+def started(*arguments: str, cwd: Path, group: bool = False) -> AbstractContextManager[Daemon]:
     """Run the command until the end of the block, with its errors among its output.
 
     Args:
@@ -45,23 +33,7 @@ def started(*arguments: str, cwd: Path, group: bool = False) -> Iterator[Daemon]
         cwd: where it runs.
         group: give it a process group of its own.
     """
-    process = subprocess.Popen(
-        [RPISERVE, *arguments],
-        cwd=cwd,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        process_group=0 if group else None,
-    )
-    daemon = Daemon(process)
-    try:
-        yield daemon
-    finally:
-        daemon.stop()
-        assert process.stdout is not None
-        process.stdout.close()
+    return running([RPISERVE, *arguments], cwd=cwd, process_group=0 if group else None)
 
 
 def times(daemon: Daemon, pattern: str, number: int) -> str:
@@ -78,34 +50,11 @@ def fetch(url: str) -> str:
         return text
 
 
-def until(happened: Callable[[], object]) -> None:
-    """Try until ``happened`` says so."""
-    given_up = threading.Event()
-    timer = threading.Timer(PATIENCE, given_up.set)
-    timer.start()
-    try:
-        while not happened():
-            assert not given_up.is_set()
-    finally:
-        timer.cancel()
-
-
 def child_of(daemon: Daemon) -> int:
     """Return the process id of the one child of ``daemon``."""
     pid = daemon.process.pid
     [child] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return int(child)
-
-
-@contextmanager
-def ended(pid: int) -> Iterator[None]:
-    """Wait at the end of the block until the process has ended, which is no child of this one."""
-    descriptor = os.pidfd_open(pid)
-    try:
-        yield
-        assert select.select([descriptor], [], [], PATIENCE)[0], f"the process {pid} does not end"
-    finally:
-        os.close(descriptor)
 
 
 def test_from_new_to_served(tmp_path: Path) -> None:

@@ -6,14 +6,13 @@ What raspend itself answers is not tried here, but by ``benchmarks/raspend_compa
 import http.client
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-from daemon import PATIENCE, Daemon, running_daemon
+from daemon import PATIENCE, Daemon, running_daemon, until
 
 from rpiserve import App, Handler, Repeat
 
@@ -302,15 +301,6 @@ def finish(connection: http.client.HTTPConnection) -> Answer:
     return answer
 
 
-def eventually(what: Callable[[], bool]) -> bool:
-    """Tell whether ``what`` is so at last."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if what():
-            return True
-    return False
-
-
 @pytest.fixture(scope="module")
 def flat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon with the lamp, and with sensors that hang, raise, and write what is no JSON."""
@@ -339,7 +329,7 @@ def test_a_row_of_the_table(row: str, flat: Daemon, bare: Daemon) -> None:
         port = (bare if case.without_commands else flat).port
         if case.after:
             before = Case(case.after)
-            assert eventually(lambda port=port, before=before: ask(port, before).status == 200)
+            until(lambda port=port, before=before: ask(port, before).status == 200)
         answer = ask(port, case)
         assert answer.status == case.status, answer.body
         assert said is None or int(said[0]) in {each.status for each in CASES[row]}
@@ -351,7 +341,7 @@ def test_data_is_served_while_a_command_runs(flat: Daemon) -> None:
     caller = http.client.HTTPConnection("127.0.0.1", flat.port, timeout=PATIENCE)
     caller.request("GET", "/cmd?name=lamp.slowly")
     try:
-        assert eventually(lambda: ask(flat.port, Case("/data/slowly")).status == 200)
+        until(lambda: ask(flat.port, Case("/data/slowly")).status == 200)
         assert ask(flat.port, Case("/data")).value["slowly"] == "runs"
     finally:
         ask(flat.port, Case("/cmd?name=end"))
@@ -385,6 +375,6 @@ def test_the_names_exist() -> None:
 def test_the_application_runs(tmp_path: Path) -> None:
     """The one that came from raspend reads its sensor, and has its command."""
     with running_daemon(tmp_path, block("# formerly raspend")) as daemon:
-        assert eventually(lambda: ask(daemon.port, Case("/data/cpu/load")).status == 200)
+        until(lambda: ask(daemon.port, Case("/data/cpu/load")).status == 200)
         assert isinstance(ask(daemon.port, Case("/data/cpu/load")).value, float)
         assert ask(daemon.port, Case("/cmd?name=lamp.switch&onoff=off")).value == "off"

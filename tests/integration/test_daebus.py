@@ -3,7 +3,6 @@
 import http.client
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from daemon import PATIENCE, Daemon, running_daemon
+from daemon import PATIENCE, Daemon, completed, running, running_daemon
 from redis_server import RedisServer
 
 from rpiserve import Caller, CallTimeout, RemoteError
@@ -105,21 +104,9 @@ def redis() -> Iterator[RedisServer]:
 @pytest.fixture(scope="module")
 def theirs(redis: RedisServer) -> Iterator[Daemon]:
     """A Daebus service, a process of its own."""
-    process = subprocess.Popen(
-        [sys.executable, PEERS / "service.py", str(redis.port)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-    )
-    service = Daemon(process)
-    try:
+    with running([sys.executable, PEERS / "service.py", str(redis.port)]) as service:
         service.wait_for("^ready$")
         yield service
-    finally:
-        service.stop()
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +119,7 @@ def ours(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def daebus_calls(redis: RedisServer, service: str, method: str, *arguments: Any) -> Any:
     """Have a DaebusCaller call a method, and return what it says of that."""
-    done = subprocess.run(
-        [sys.executable, PEERS / "caller.py", str(redis.port), service, method, json.dumps(arguments)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = completed([sys.executable, PEERS / "caller.py", str(redis.port), service, method, json.dumps(arguments)])
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -5,13 +5,12 @@ import json
 import os
 import re
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon import PATIENCE, Daemon, running_daemon
+from daemon import PATIENCE, Daemon, running_daemon, until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PAGES = EXAMPLES / "www"
@@ -46,13 +45,6 @@ def ask(
 def call(daemon: Daemon, name: str, **arguments: Any) -> Answer:
     """Call a command as a page does."""
     return ask(daemon, "/cmd", "POST", json.dumps({"Command": {"Name": name, "Args": arguments}}), JSON)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Ask again and again until ``condition`` holds."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
 
 
 # --- the doorbell -----------------------------------------------------------------------------------------------------

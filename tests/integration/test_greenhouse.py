@@ -5,14 +5,13 @@ import json
 import os
 import stat
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon import PATIENCE, SITE, Daemon, running_daemon
+from daemon import PATIENCE, SITE, Daemon, running_daemon, until
 from redis_server import free_port
 
 from examples.greenhouse import Simulation
@@ -42,13 +41,6 @@ def call(daemon: Daemon, name: str, **arguments: object) -> tuple[int, Any]:
     """Call a command; return the status and what it returns, or what is wrong."""
     status, answer = ask(daemon, "/cmd", {"Command": {"Name": name, "Args": arguments}})
     return status, answer["Command"]["Result"] if status == 200 else answer
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Ask again and again until ``condition`` holds."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,7 @@ import json
 import math
 import os
 import re
-import select
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +28,8 @@ from typing import Any, TextIO
 import attrs
 import click
 import pytest
-from daemon import PATIENCE, TWISTD, Daemon, running_daemon
+from daemon import PATIENCE, PROGRAM, TWISTD, Daemon, completed, ended, running, running_daemon, until
+from init_systems import SHELLS, Action, check_by_systemd, init_script, lsb_header
 from redis_server import RedisServer
 from werkzeug.datastructures import Headers
 
@@ -51,7 +50,6 @@ PAGES = ["README.md", *(f"docs/{name}.md" for name in ("sensors", "commands", "w
 README = "\n".join((CHECKOUT / page).read_text(encoding="utf-8") for page in PAGES)
 UNIT = CHECKOUT / "examples" / "rpiserve.service"
 INIT = CHECKOUT / "examples" / "rpiserve.init"
-SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
@@ -133,18 +131,9 @@ def wait_until_read(daemon: Daemon) -> None:
     raise AssertionError(f"not read in time: {handlers}")
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Ask again and again until ``condition`` holds."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-
-
 def run_python(folder: Path, script: str) -> str:
     """Run a script that has nothing to complain about, and return what it prints."""
-    done = subprocess.run(
-        [sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
+    done = completed([sys.executable, script], cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -297,15 +286,10 @@ class TestApp:
         [run] = [block for block in blocks("python") if block.startswith("if __name__")]
         run = run.replace("8080", "0")
         (tmp_path / "app.py").write_text(APP + run, encoding="utf-8")
-        process = subprocess.Popen(
-            [sys.executable, "-u", "app.py"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        daemon = Daemon(process)
-        try:
+        with running([sys.executable, "app.py"], cwd=tmp_path) as daemon:
             address = daemon.wait_for(r"serving on http://([\d.]+):(\d+)")
             daemon.host, daemon.port = address[1], int(address[2])
             assert get(daemon, "/health")[0] == 200
-        finally:
             daemon.stop(signal.SIGINT)
         assert "Traceback" not in daemon.log()
 
@@ -387,7 +371,7 @@ class TestSnippets:
             head = "curl -H 'Content-Type: application/json' http://localhost:8080"
             assert curl(daemon, f"{head}/actions/open_window -d '{{}}'") == '{"state":"open"}'
             assert curl(daemon, f"{head}/broadcasts/weather.sun -d '{{\"lux\": 5}}'") == '{"receivers":1}'
-            wait_until(lambda: get(daemon, "/data")[2] == '{"weather":{"lux":5}}')
+            until(lambda: get(daemon, "/data")[2] == '{"weather":{"lux":5}}')
 
     def test_data_tree(self) -> None:
         """The lines about the data tree do what is said beside them."""
@@ -456,7 +440,7 @@ class TestMessages:
         with running_daemon(tmp_path, MESSAGES) as daemon:
             for command, shown in curl_examples("/actions/"):
                 assert curl(daemon, command) == shown
-            wait_until(lambda: get(daemon, "/data")[2] == '{"last_message":{"litres":5.0}}')
+            until(lambda: get(daemon, "/data")[2] == '{"last_message":{"litres":5.0}}')
 
     def test_caller(self, tmp_path: Path) -> None:
         """The Twisted program gets its answer by Redis, and says so if nobody is there."""
@@ -631,28 +615,11 @@ class TestTroubleshooting:
         """Each error in the table is all that rpiserve says on standard error in that case, and the start fails."""
         (tmp_path / "app.py").write_text(APP, encoding="utf-8")
         options, variables = cause(tmp_path, daemon.port)
-        done = subprocess.run(
-            [TWISTD, "-n", "--pidfile=", "rpiserve", "--module", "app", *options],
-            cwd=tmp_path,
-            env={**os.environ, **variables},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        done = completed([*PROGRAM, "--module", "app", *options], cwd=tmp_path, env=variables)
         said = done.stderr.replace(str(tmp_path), "/home/pi/greenhouse")
         said = re.sub(r"(?<=127\.0\.0\.1 port |http://0\.0\.0\.0:)\d+", "8080", said)
         assert done.returncode == 1
         assert said == f"rpiserve: {row[0].strip('`')}\n"
-
-
-def wait_for_end(pid: int) -> None:
-    """Wait until the process has ended, which need not be a child of this one."""
-    descriptor = os.pidfd_open(pid)
-    try:
-        assert select.select([descriptor], [], [], PATIENCE)[0], f"the process {pid} does not end"
-    finally:
-        os.close(descriptor)
 
 
 def lives(pid: int) -> bool:
@@ -670,12 +637,9 @@ def test_daemon_mode(tmp_path: Path) -> None:
     assert change == "cd ~/greenhouse"
     start = start.replace(".venv/bin/twistd", str(TWISTD)).replace("8080", "0")
     subprocess.run(start, shell=True, cwd=tmp_path, timeout=PATIENCE, check=True)
-    pid = int((tmp_path / "greenhouse.pid").read_text())
-    try:
+    with ended(int((tmp_path / "greenhouse.pid").read_text())):
         assert "serving on http://127.0.0.1:" in (tmp_path / "greenhouse.log").read_text(encoding="utf-8")
-    finally:
         subprocess.run(stop, shell=True, cwd=tmp_path, timeout=PATIENCE, check=True)
-    wait_for_end(pid)
     assert not (tmp_path / "greenhouse.pid").exists()
 
 
@@ -683,7 +647,7 @@ class TestInitScript:
     """``examples/rpiserve.init`` with its paths moved to a folder of the test's."""
 
     @pytest.fixture
-    def control(self, tmp_path: Path) -> Iterator[Callable[[str], tuple[int, str]]]:
+    def control(self, tmp_path: Path) -> Iterator[Action]:
         """Return a function that calls the script with an action and returns its status and what it printed."""
         settings = {
             "FOLDER": tmp_path,
@@ -694,24 +658,8 @@ class TestInitScript:
             "RPISERVE_PORT": 0,
         }
         (tmp_path / "app.py").write_text(APP, encoding="utf-8")
-        lines = [f"{name}={shlex.quote(str(value))}\n" for name, value in settings.items()]
-        (tmp_path / "defaults").write_text("".join(lines), encoding="utf-8")
-
-        def call(action: str) -> tuple[int, str]:
-            done = subprocess.run(
-                [INIT, action],
-                env={**os.environ, "DEFAULTS": str(tmp_path / "defaults")},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
-            )
-            return done.returncode, done.stdout
-
-        yield call
-        call("stop")
+        with init_script([INIT], tmp_path / "defaults", settings) as call:
+            yield call
 
     @pytest.mark.parametrize("shell", SHELLS)
     def test_syntax(self, shell: str) -> None:
@@ -720,15 +668,10 @@ class TestInitScript:
 
     def test_header(self) -> None:
         """It has the LSB header with what insserv asks for, and may be executed."""
-        text = INIT.read_text(encoding="utf-8")
-        [header] = re.findall(r"^### BEGIN INIT INFO\n(.*?)^### END INIT INFO$", text, re.MULTILINE | re.DOTALL)
-        fields = dict(re.findall(r"^# ([\w-]+): +(\S.*)$", header, re.MULTILINE))
-        assert fields["Provides"] == "rpiserve"
-        wanted = {"Required-Start", "Required-Stop", "Default-Start", "Default-Stop", "Short-Description"}
-        assert wanted <= fields.keys()
+        assert lsb_header(INIT.read_text(encoding="utf-8"))["Provides"] == "rpiserve"
         assert os.access(INIT, os.X_OK)
 
-    def test_cycle(self, tmp_path: Path, control: Callable[[str], tuple[int, str]]) -> None:
+    def test_cycle(self, tmp_path: Path, control: Action) -> None:
         """It starts the daemon, tells that it runs, does not start a second one, and stops it; LSB's exit codes."""
         assert control("status") == (3, "rpiserve does not run\n")
         assert control("start") == (0, "rpiserve has started\n")
@@ -741,7 +684,7 @@ class TestInitScript:
         assert not lives(pid)
         assert control("stop") == (0, "rpiserve does not run\n")
 
-    def test_restart(self, tmp_path: Path, control: Callable[[str], tuple[int, str]]) -> None:
+    def test_restart(self, tmp_path: Path, control: Action) -> None:
         """A restart brings another process, also if none ran before."""
         assert control("restart")[0] == 0
         first = (tmp_path / "run" / "rpiserve.pid").read_text()
@@ -749,7 +692,7 @@ class TestInitScript:
         assert (tmp_path / "run" / "rpiserve.pid").read_text() != first
         assert not lives(int(first))
 
-    def test_foreign_process(self, tmp_path: Path, control: Callable[[str], tuple[int, str]]) -> None:
+    def test_foreign_process(self, tmp_path: Path, control: Action) -> None:
         """A process that has the number in a file left behind is neither taken for the daemon nor killed."""
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "rpiserve.pid").write_text(str(os.getpid()))
@@ -757,7 +700,7 @@ class TestInitScript:
         assert (status, "has left" in text) == (1, True)
         assert control("stop") == (0, "rpiserve does not run\n")
 
-    def test_failed_start(self, tmp_path: Path, control: Callable[[str], tuple[int, str]]) -> None:
+    def test_failed_start(self, tmp_path: Path, control: Action) -> None:
         """A start that fails says why, and the script fails with it."""
         with (tmp_path / "defaults").open("a", encoding="utf-8") as file:
             file.write(f"FOLDER={shlex.quote(str(tmp_path / 'empty'))}\n")
@@ -766,7 +709,7 @@ class TestInitScript:
         assert (status, "rpiserve: there is no module app" in text) == (1, True)
         assert control("status")[0] == 3
 
-    def test_unknown_action(self, control: Callable[[str], tuple[int, str]]) -> None:
+    def test_unknown_action(self, control: Action) -> None:
         """Anything else is answered with what there is."""
         status, text = control("dance")
         assert (status, text.startswith("Usage: ")) == (2, True)
@@ -809,25 +752,17 @@ class TestUnit:
         assert command[0] == f"{service['WorkingDirectory']}/.venv/bin/twistd"
         command = [str(TWISTD), *command[1:], "--port", "0"]
         (tmp_path / "app.py").write_text(APP, encoding="utf-8")
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        daemon = Daemon(process)
-        try:
+        with running(command, cwd=tmp_path) as daemon:
             daemon.wait_for("serving on http://127.0.0.1:")
-        finally:
-            daemon.stop()
         assert "Traceback" not in daemon.log()
         assert not (tmp_path / "twistd.pid").exists()
 
     def test_systemd_takes_it(self, tmp_path: Path) -> None:
         """systemd has nothing to say about it, where there is one to ask; elsewhere each line is at least an option."""
         text = UNIT.read_text(encoding="utf-8")
-        if analyze := shutil.which("systemd-analyze"):
-            copy = tmp_path / UNIT.name
-            copy.write_text(text.replace("/opt/rpiserve/.venv/bin/twistd", str(TWISTD)), encoding="utf-8")
-            done = subprocess.run(
-                [analyze, "verify", copy], capture_output=True, text=True, timeout=PATIENCE, check=False
-            )
-            assert (done.returncode, done.stdout + done.stderr) == (0, "")
+        copy = tmp_path / UNIT.name
+        copy.write_text(text.replace("/opt/rpiserve/.venv/bin/twistd", str(TWISTD)), encoding="utf-8")
+        check_by_systemd(copy)
         assert Unit().sections() == ["Unit", "Service", "Install"]
         for line in text.splitlines():
             assert re.fullmatch(r"|#.*|\[\w+\]|[A-Z]\w*=.*", line), line

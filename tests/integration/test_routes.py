@@ -5,15 +5,14 @@ import json
 import os
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-from daemon import PATIENCE, Daemon, running_daemon
+from daemon import PATIENCE, Daemon, running_daemon, until
 
 APP = """
 import os
@@ -169,13 +168,6 @@ def ask(daemon: Daemon, path: str, method: str = "GET", body: Any = None) -> Ans
     """Send a request, and return its answer."""
     with asking(daemon, path, method, body) as connection:
         return read(connection.getresponse())
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Ask again and again until ``condition`` holds."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
 
 
 def until_entered(daemon: Daemon, gate: str, count: int = 1) -> None:

@@ -4,12 +4,12 @@ import http.client
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from daemon import PATIENCE, Daemon, running_daemon
+from daemon import PATIENCE, Daemon, running_daemon, until
 from prometheus_client.parser import text_string_to_metric_families
 
 from rpiserve.tokens import TokenFile
@@ -181,13 +181,6 @@ def check_lines(text: str) -> None:
 def at(name: str, /, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     """Return the key of a sample."""
     return f"rpiserve_{name}", frozenset(labels.items())
-
-
-def until(happened: Callable[[], bool]) -> None:
-    """Ask again and again until ``happened`` says so."""
-    end = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < end
 
 
 def test_all_that_is_promised(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from daemon import PATIENCE, PROGRAM, TWISTD, Daemon, environment, running_daemon
+from daemon import PATIENCE, PROGRAM, TWISTD, Daemon, environment, in_background, running_daemon
 
 STOPPED = "on_stop has run"
 FORCED = r"^rpiserve: not ended in time, so ended by force; still running: (.+)$"
@@ -68,26 +68,10 @@ def test_idle_in_the_foreground(tmp_path: Path) -> None:
 
 def test_in_the_background(tmp_path: Path) -> None:
     """A twistd that has gone to the background serves there, and ends as one in the foreground does."""
-    (tmp_path / "app.py").write_text(IDLE, encoding="utf-8")
-    subprocess.run(
-        [TWISTD, "--pidfile=twistd.pid", "--logfile=twistd.log", "rpiserve", "--port", "0"],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        timeout=PATIENCE,
-        check=True,
-    )
-    pid = int((tmp_path / "twistd.pid").read_text())
-    process = os.pidfd_open(pid)
-    try:
+    with in_background(tmp_path, app_source=IDLE, twistd=["--logfile=twistd.log"]):
         serving = re.search(r"serving on http://127\.0\.0\.1:(\d+)", (tmp_path / "twistd.log").read_text())
         assert serving is not None
         assert request(int(serving[1]), "/data/a").endswith(b"\r\n\r\n1")  # once there is a first reading
-        os.kill(pid, signal.SIGTERM)
-        assert select.select([process], [], [], PATIENCE)[0], "it does not end"
-    finally:
-        signal.pidfd_send_signal(process, signal.SIGKILL)
-        os.close(process)
     assert not (tmp_path / "twistd.pid").exists()
     assert "Server Shut Down" in (tmp_path / "twistd.log").read_text()
 

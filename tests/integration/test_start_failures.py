@@ -7,14 +7,13 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
 import pytest
-from daemon import PATIENCE, PROGRAM, TWISTD, environment
+from daemon import PATIENCE, PROGRAM, TWISTD, completed, until
 
 IMPORT = "from rpiserve import App\n"
 GOOD = f"{IMPORT}app = App('good')\napp.sensor('a/b', every=1)(lambda: 1)\n"
@@ -150,16 +149,8 @@ def start(tmp_path_factory: pytest.TempPathFactory, taken_port: int) -> Start:
         directory = tmp_path_factory.mktemp("start")
         (directory / "app.py").write_text(case.source.replace("{port}", str(taken_port)), encoding="utf-8")
         (directory / "options.toml").write_text(case.toml, encoding="utf-8")
-        return subprocess.run(
-            [*case.program, *(argument.replace("{port}", str(taken_port)) for argument in case.arguments)],
-            cwd=directory,
-            env=environment(case.variables),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=2 * PATIENCE,
-            check=False,
-        )
+        arguments = (argument.replace("{port}", str(taken_port)) for argument in case.arguments)
+        return completed([*case.program, *arguments], cwd=directory, env=case.variables, timeout=2 * PATIENCE)
 
     return start_case
 
@@ -227,21 +218,13 @@ def test_a_thread_of_the_modules_own(program: tuple[str, ...], start: Start) -> 
 def test_daemonised(tmp_path: Path, taken_port: int) -> None:
     """A twistd that goes to the background fails in the foreground; its line is in the log and its pid file gone."""
     (tmp_path / "app.py").write_text(GOOD, encoding="utf-8")
-    done = subprocess.run(
-        [TWISTD, "--pidfile=twistd.pid", "--logfile=twistd.log", "rpiserve", "--port", str(taken_port)],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=PATIENCE,
-        check=False,
-    )
+    command = [TWISTD, "--pidfile=twistd.pid", "--logfile=twistd.log", "rpiserve", "--port", str(taken_port)]
+    done = completed(command, cwd=tmp_path)
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1 port {taken_port}" in done.stderr
     assert "Traceback" not in done.stderr
-    end, line = time.monotonic() + PATIENCE, f"port {taken_port}: it is in use; stop what uses it, or choose another"
-    while line not in (log := (tmp_path / "twistd.log").read_text(encoding="utf-8")):  # the child may be a little later
-        assert time.monotonic() < end, log
-    assert "Traceback" not in log
+    log = tmp_path / "twistd.log"
+    line = f"port {taken_port}: it is in use; stop what uses it, or choose another"
+    until(lambda: line in log.read_text(encoding="utf-8"))  # the child may be a little later
+    assert "Traceback" not in log.read_text(encoding="utf-8")
     assert not (tmp_path / "twistd.pid").exists()

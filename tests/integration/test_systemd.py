@@ -6,14 +6,13 @@ import re
 import select
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 import pytest
-from daemon import APP, PATIENCE, PROGRAM, SERVING, TWISTD, Daemon, environment, running_daemon, until
+from daemon import APP, PATIENCE, PROGRAM, SERVING, TWISTD, Daemon, completed, running, running_daemon, until
 
 PYTHON = (sys.executable, "daemon_app.py")
 RUN = "\nif __name__ == '__main__':\n    import sys\n    app.run(argv=sys.argv[1:])\n"
@@ -206,17 +205,7 @@ def test_socket_activation(which: str, tmp_path: Path) -> None:
 def refused(tmp_path: Path, *program: str, port: str, pass_fds: tuple[int, ...] = ()) -> str:
     """Start a daemon that cannot start, and return the line that says why."""
     (tmp_path / "app.py").write_text(APP, encoding="utf-8")
-    done = subprocess.run(
-        [*(program or PROGRAM), "--port", port],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        pass_fds=pass_fds,
-        encoding="utf-8",
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = completed([*(program or PROGRAM), "--port", port], cwd=tmp_path, pass_fds=pass_fds)
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     assert done.stderr.count("\n") == 1
@@ -270,28 +259,17 @@ def in_terminal(tmp_path: Path, *how: str) -> Iterator[tuple[Daemon, int]]:
     """Run a daemon in a terminal; it is gone when the descriptor is closed."""
     terminal, end = os.openpty()
     (tmp_path / "app.py").write_text(APP, encoding="utf-8")
-    process = subprocess.Popen(
-        [sys.executable, "-c", IN_TERMINAL, *how, *PROGRAM, "--port", "0"],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=end,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-    )
-    os.close(end)
-    daemon = Daemon(process)
+    command = [sys.executable, "-c", IN_TERMINAL, *how, *PROGRAM, "--port", "0"]
     try:
-        daemon.wait_for(SERVING)
-        daemon.process.send_signal(signal.SIGHUP)
-        daemon.wait_for("reloaded")  # so it runs, and the terminal is there
-        yield daemon, terminal
+        with running(command, cwd=tmp_path, stdin=end) as daemon:
+            os.close(end)
+            daemon.wait_for(SERVING)
+            daemon.process.send_signal(signal.SIGHUP)
+            daemon.wait_for("reloaded")  # so it runs, and the terminal is there
+            yield daemon, terminal
     finally:
-        daemon.stop()
         with contextlib.suppress(OSError):
             os.close(terminal)
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 def test_a_terminal_that_is_closed(tmp_path: Path) -> None:
@@ -347,14 +325,9 @@ def test_a_fatal_error(program: tuple[str, ...], source: str, tmp_path: Path, sy
 def test_a_fatal_error_in_the_background(tmp_path: Path) -> None:
     """In the background it leaves no pid file, and its log says why."""
     (tmp_path / "app.py").write_text(APP + HALF, encoding="utf-8")
-    subprocess.run(
-        [TWISTD, "--pidfile=twistd.pid", "--logfile=twistd.log", "rpiserve", "--port", "0"],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        timeout=PATIENCE,
-        check=True,
-    )
+    command = [TWISTD, "--pidfile=twistd.pid", "--logfile=twistd.log", "rpiserve", "--port", "0"]
+    done = completed(command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     log = tmp_path / "twistd.log"
     until(lambda: "Server Shut Down" in log.read_text(encoding="utf-8"))
     assert "this cannot go on" in log.read_text(encoding="utf-8")

@@ -4,16 +4,14 @@ import http.client
 import json
 import signal
 import socket
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from daemon import PATIENCE, Daemon, environment
+from daemon import PATIENCE, Daemon, running
 from redis_server import HOST, free_port
 
 RUN = Path(__file__).resolve().parents[2] / "examples" / "two_services" / "run.py"
@@ -31,24 +29,9 @@ def two_free_ports() -> int:
             return port
 
 
-@contextmanager
-def two_services(port: int) -> Iterator[Daemon]:
+def two_services(port: int) -> AbstractContextManager[Daemon]:
     """Run the example, the sensors at ``port`` and the alarm at the next one."""
-    process = subprocess.Popen(
-        [sys.executable, RUN, str(port)],
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-    )
-    services = Daemon(process)
-    try:
-        yield services
-    finally:
-        services.stop()
-        assert process.stdout is not None
-        process.stdout.close()
+    return running([sys.executable, RUN, str(port)])
 
 
 def get(port: int, path: str) -> Any:
