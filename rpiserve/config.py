@@ -16,7 +16,8 @@ import attrs
 from rpiserve import cors
 from rpiserve.cors import CorsPolicy
 from rpiserve.errors import ConfigError
-from rpiserve.logs import FORMATS, Levels
+from rpiserve.logs.levels import Levels
+from rpiserve.logs.lines import FORMATS
 from rpiserve.messaging.address import PASSWORD_SHOWN, WITHOUT_REDIS, RedisAddress
 from rpiserve.web.channel import Limits
 from rpiserve.web.sse import MOST_STREAMS

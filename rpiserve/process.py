@@ -18,14 +18,18 @@ from twisted.logger import Logger, globalLogBeginner
 from rpiserve.config import Config
 from rpiserve.data import DataTree
 from rpiserve.errors import RpiserveError, StartError
-from rpiserve.logs import JOURNAL, JSON, TEXT, Levels, LogObserver, RotatingFile, Stream, Syslog, is_journal
+from rpiserve.logs import python_logging
+from rpiserve.logs.levels import Levels
+from rpiserve.logs.lines import JOURNAL, JSON, TEXT
+from rpiserve.logs.observer import LogObserver
+from rpiserve.logs.outputs import Stream, Syslog, is_journal
+from rpiserve.logs.rotating_file import RotatingFile, open_log
 from rpiserve.messaging.link import Link
 from rpiserve.messaging.messenger import Messenger
 from rpiserve.notify import Notifier
 from rpiserve.redaction import redact
 from rpiserve.registry import Registry
 from rpiserve.service import Daemon
-from rpiserve.website import open_log
 
 log = Logger()
 
@@ -104,6 +108,9 @@ def make_daemon(
         rotate = file.rotate  # as twistd has it for its own file
         signal.signal(signal.SIGUSR1, lambda number, frame: reactor.callFromThread(rotate))
     reactor.callWhenRunning(running)
+    if observer is not None:
+        python_logging.connect(observer)  # not when the reactor runs: before that there are threads already
+        reactor.addSystemEventTrigger("after", "shutdown", python_logging.disconnect)
     return daemon
 
 
@@ -144,7 +151,7 @@ def make_log(config: Config, twistd: Mapping[str, Any] | None) -> tuple[LogObser
     if twistd is not None and twistd.get("logger"):
         return None, None
     if path is not None:
-        file = open_log(option, path, config)
+        file = open_log(option, path, config.log_size, config.log_keep)
         return LogObserver(JSON if config.log_format == JSON else TEXT, file, levels, known), file
     if twistd is not None and twistd.get("syslog"):
         return LogObserver(JOURNAL, Syslog(twistd.get("prefix") or "rpiserve"), levels, known), None
@@ -189,6 +196,7 @@ def run_foreground(daemon: Daemon, reactor: Any) -> None:
         daemon.privilegedStartService()
     except StartError:
         sys.stdout, sys.stderr = streams  # why it does not start is for whoever has started it
+        python_logging.disconnect()
         raise
     daemon.startService()
     reactor.addSystemEventTrigger("before", "shutdown", daemon.stopService)

@@ -17,7 +17,7 @@ from rpiserve.data import DataTree
 from rpiserve.invoke import Invoker
 from rpiserve.lag import ReactorLag
 from rpiserve.lifecycle import StartHooks, run_stop_hooks
-from rpiserve.logs import LogObserver
+from rpiserve.logs.observer import LogObserver
 from rpiserve.messaging.bus import Bus
 from rpiserve.messaging.directory import Directory
 from rpiserve.messaging.link import Link

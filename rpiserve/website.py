@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -10,9 +9,9 @@ from twisted.internet.defer import Deferred
 from rpiserve import codec
 from rpiserve.config import DEFAULT_HOST, Config
 from rpiserve.data import DataTree
-from rpiserve.errors import StartError
 from rpiserve.invoke import Invoker
-from rpiserve.logs import JSON, RotatingFile
+from rpiserve.logs.lines import JSON
+from rpiserve.logs.rotating_file import open_log
 from rpiserve.ports import Commands, HandlerReports, Messaging, Readiness, Services, Stats
 from rpiserve.registry import Registry
 from rpiserve.tokens import TokenFile
@@ -169,16 +168,5 @@ def _certificate(config: Config, reactor: Any) -> RenewedCertificate | None:
 def _request_log(config: Config, reactor: Any) -> RequestLog | None:
     if config.request_log is None:
         return None
-    return RequestLog(open_log("--request-log", config.request_log, config), config.log_format == JSON, reactor)
-
-
-def open_log(option: str, path: Path, config: Config) -> RotatingFile:
-    """Return a file for a log, of the size that ``config`` has for them.
-
-    Raises:
-        StartError: it cannot be opened; the text names ``option``.
-    """
-    try:
-        return RotatingFile(path, config.log_size, config.log_keep)
-    except OSError as error:
-        raise StartError(f"{option}: cannot write to {path}: {error.strerror}") from error
+    file = open_log("--request-log", config.request_log, config.log_size, config.log_keep)
+    return RequestLog(file, config.log_format == JSON, reactor)

@@ -17,20 +17,11 @@ from twisted.logger import LogEvent, Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 
 from rpiserve import logger as handler_logger
-from rpiserve import logs
-from rpiserve.logs import (
-    FORMATS,
-    JOURNAL,
-    JSON,
-    MOST_BYTES,
-    TEXT,
-    Levels,
-    LogObserver,
-    RotatingFile,
-    Stream,
-    Syslog,
-    is_journal,
-)
+from rpiserve.logs.levels import LEVELS, Levels
+from rpiserve.logs.lines import FORMATS, JOURNAL, JSON, MOST_BYTES, TEXT
+from rpiserve.logs.observer import LogObserver
+from rpiserve.logs.outputs import Output, Stream, Syslog, is_journal
+from rpiserve.logs.rotating_file import RotatingFile
 
 TOKEN = "rpi_" + "x" * 43
 MORNING = 1795255575.25
@@ -243,13 +234,14 @@ def test_levels() -> None:
 
     def lowest(namespace: str) -> str:
         names = ("debug", "info", "warn", "error", "critical")
-        return next(name for name in names if levels.let_pass(event_of("", logs.LEVELS[name], namespace)))
+        return next(name for name in names if levels.let_pass(event_of("", LEVELS[name], namespace)))
 
     assert lowest("anything") == lowest("rpiserve") == lowest("rpiserve.webs") == "warn"
     assert lowest("rpiserve.web") == lowest("rpiserve.web.api") == "debug"
     assert lowest("rpiserve.web.sse") == "info"
     assert lowest("rpiserve.sensors.poller") == lowest("sensors") == "error"
     assert lowest("basement/party") == "debug"
+    assert levels.lowest is LogLevel.debug
 
 
 def test_the_usual_level() -> None:
@@ -259,6 +251,8 @@ def test_the_usual_level() -> None:
     assert Levels(["WARN"]).let_pass(event_of("", LogLevel.warn))
     assert not Levels(["Warning"]).let_pass(event_of("", LogLevel.info))
     assert not Levels(["twisted=warn"]).let_pass(event_of("", namespace="log_legacy"))
+    assert Levels().lowest is Levels(["debug", "info", "web=error"]).lowest is LogLevel.info
+    assert Levels(["error", "web=warn"]).lowest is LogLevel.warn
 
 
 @pytest.mark.parametrize("setting", ["loud", "=debug", "rpiserve=", "rpiserve=loud", ""])
@@ -307,7 +301,7 @@ def test_a_signal_while_a_line_is_written(tmp_path: Path, open_file: "Open", mon
         return write(file, data)
 
     monkeypatch.setattr(os, "write", interrupted)
-    output: logs.Output = open_file(limit=1000)
+    output: Output = open_file(limit=1000)
     output.write(b"the line\n")
     assert (tmp_path / "app.log").read_text() == "the signal\nthe line\n"
     with (tmp_path / "out").open("w") as stream:

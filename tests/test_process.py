@@ -1,6 +1,7 @@
 """The process around the daemon: its signals, its watchdog, and how it says what ended it."""
 
 import io
+import logging
 import os
 import signal
 import sys
@@ -16,9 +17,19 @@ from twisted.logger import LogEvent, capturedLogs, formatEvent
 from rpiserve import App, process
 from rpiserve.config import Config
 from rpiserve.errors import StartError
-from rpiserve.logs import RotatingFile
+from rpiserve.logs import python_logging
+from rpiserve.logs.rotating_file import RotatingFile
 from rpiserve.messaging.address import RedisAddress
-from rpiserve.process import ExitCode, Hangup, Watchdog, ignore_hangup, make_daemon, make_log, one_line
+from rpiserve.process import (
+    ExitCode,
+    Hangup,
+    Watchdog,
+    ignore_hangup,
+    make_daemon,
+    make_log,
+    one_line,
+    run_foreground,
+)
 from rpiserve.service import Daemon
 
 LONG = 30.0
@@ -153,6 +164,13 @@ def signals() -> Iterator[None]:
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Leave Python's `logging` to the tests, whatever daemon was made."""
+    yield
+    python_logging.disconnect()
 
 
 @pytest.mark.usefixtures("signals")
@@ -361,6 +379,53 @@ def test_journal_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fil
         observer, _ = log_of(files, HERE, log_format="json")
         observer({"log_format": "two"})
     assert (tmp_path / "stderr").read_text() == "<6>-: one\n"
+
+
+def connected() -> bool:
+    """Tell whether Python's `logging` is connected to our log."""
+    return any(isinstance(handler, python_logging.PythonLogging) for handler in logging.getLogger().handlers)
+
+
+@pytest.mark.usefixtures("signals", "hangups")
+def test_python_logging(tmp_path: Path) -> None:
+    """What Python's `logging` is given is in the log from the making of the daemon to the end of the reactor."""
+    app, reactor = App("a"), Reactor()
+    config = Config(port=None, stop_timeout=NEVER, log_file=tmp_path / "a.log", log_level=("warn",))
+    make_daemon("a", app, app.tree, app.link, 1, config, reactor, AWAY)
+    logging.getLogger("some_library").warning("it is %s", "warm")
+    logging.getLogger("some_library").info("it is cool")
+    assert connected()
+    [(function, arguments, _)] = reactor.triggers["after"]["shutdown"]
+    function(*arguments)
+    assert not connected()
+    logging.getLogger("some_library").warning("it is over")
+    [line] = (tmp_path / "a.log").read_text().splitlines()
+    assert line.endswith(" WARN  some_library: it is warm")
+
+
+@pytest.mark.usefixtures("signals", "hangups")
+def test_python_logging_with_a_logger_of_the_users_own() -> None:
+    """With twistd's ``--logger`` it is somebody else's, too: that may hand on to `logging` what it gets."""
+    app, reactor = App("a"), Reactor()
+    make_daemon("a", app, app.tree, app.link, 1, Config(port=None), reactor, HERE | {"logger": str})
+    assert not connected()
+
+
+@pytest.mark.usefixtures("signals", "hangups")
+def test_python_logging_after_a_failed_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that outlives a daemon which could not start has its `logging` back."""
+    app, reactor = App("a"), Reactor()
+    daemon = make_daemon("a", app, app.tree, app.link, 1, Config(port=None, stop_timeout=NEVER), reactor)
+    assert connected()
+
+    def fail() -> None:
+        raise StartError("the port is taken")
+
+    monkeypatch.setattr(daemon, "privilegedStartService", fail)
+    monkeypatch.setattr(process.globalLogBeginner, "beginLoggingTo", lambda observers, redirectStandardIO: None)
+    with pytest.raises(StartError, match="the port is taken"):
+        run_foreground(daemon, reactor)
+    assert not connected()
 
 
 # --- SIGHUP ----------------------------------------------------------------------------------------------------------

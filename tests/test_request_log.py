@@ -16,7 +16,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from rpiserve.config import Config
 from rpiserve.data import DataTree
-from rpiserve.logs import RotatingFile
+from rpiserve.logs.rotating_file import RotatingFile
 from rpiserve.tokens import CONTROL, TokenFile
 from rpiserve.web.access import Access
 from rpiserve.web.channel import LimitedRequest

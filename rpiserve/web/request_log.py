@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.web.http import datetimeToLogString
 
 from rpiserve import codec
-from rpiserve.logs import RotatingFile
+from rpiserve.logs.rotating_file import RotatingFile
 from rpiserve.redaction import HIDDEN, redact
 
 if TYPE_CHECKING:

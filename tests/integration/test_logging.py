@@ -4,17 +4,14 @@ import contextlib
 import json
 import os
 import re
-import select
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon import APP, PATIENCE, PROGRAM, SERVING, TWISTD, Daemon, environment, running_daemon, until
+from daemon import APP, PATIENCE, PROGRAM, SERVING, TWISTD, Daemon, completed, in_background, running_daemon, until
 
 from rpiserve.tokens import CONTROL, READ, TokenFile
 
@@ -72,6 +69,61 @@ def test_json(program: tuple[str, ...], tmp_path: Path) -> None:
     assert next(entry for entry in entries if entry["message"] == "printed")["namespace"] == "stdout"
 
 
+PYTHON_LOGGING = f"""{APP}
+import logging
+import sys
+import warnings
+
+logging.basicConfig(level=logging.ERROR)  # as in many a module that was written for something else
+TOKEN = "rpi_" + "x" * 43
+log = logging.getLogger("garden.pump")
+
+@app.sensor("a/b", every=0.1)
+def talk():
+    log.debug("a detail")
+    log.info("{{}} %s at %s", "{{text}}", "redis://me:geheim@pi.lan")
+    log.warning("%d", "no number")
+    logging.getLogger("noisy").info("noise")
+    warnings.warn("it is old")
+    try:
+        raise ValueError("no\\nnumber in " + TOKEN)
+    except ValueError:
+        log.exception("with %s", TOKEN)
+    log.critical("that is all")
+    return 1
+
+@app.on_stop()
+def bye():
+    log.info("good bye")
+{RUN}"""
+
+
+@pytest.mark.parametrize("program", [PROGRAM, PYTHON], ids=["twistd", "run"])
+def test_python_logging(program: tuple[str, ...], tmp_path: Path) -> None:
+    """What an app hands to Python's `logging` is in the log with all that belongs to it, and nowhere else."""
+    options = ("--log-format", "json", "--log-level", "noisy=warn")
+    with running_daemon(tmp_path, PYTHON_LOGGING, *options, program=program, ready=r"(http://[\d.:]+)") as daemon:
+        daemon.wait_for("that is all")
+        assert daemon.stop() in (0, -signal.SIGTERM)
+        log = daemon.log()
+    assert "x" * 30 not in log
+    assert "geheim" not in log
+    entries = [json.loads(line) for line in log.splitlines()]
+    ours = [entry for entry in entries if entry["namespace"] == "garden.pump"]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entry["time"]) for entry in ours)
+    assert [(entry["level"], entry["message"], entry["handler"]) for entry in ours[:4]] == [
+        ("info", "{} {text} at redis://me:***@pi.lan", "a/b"),
+        ("warn", "%d ('no number',)", "a/b"),
+        ("error", "with rpi_***", "a/b"),
+        ("critical", "that is all", "a/b"),
+    ]
+    assert ours[2]["traceback"].startswith("Traceback (most recent call last):\n")
+    assert ours[2]["traceback"].endswith("builtins.ValueError: no\nnumber in rpi_***")
+    assert (ours[-1]["message"], ours[-1]["level"]) == ("good bye", "info")
+    assert any("it is old" in entry["message"] and entry["level"] == "warn" for entry in entries)
+    assert not any(entry["namespace"] in ("stderr", "noisy") or entry["message"] == "a detail" for entry in entries)
+
+
 AT_JOURNAL = """
 import os, sys
 status = os.fstat(2)
@@ -112,16 +164,7 @@ def test_levels(tmp_path: Path) -> None:
 def test_wrong_options(options: tuple[str, ...], line: str, tmp_path: Path) -> None:
     """A log that cannot be had is a failure to start, in one line."""
     (tmp_path / "app.py").write_text(APP, encoding="utf-8")
-    done = subprocess.run(
-        [*PROGRAM, "--port", "0", *options],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = completed([*PROGRAM, "--port", "0", *options], cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith(f"rpiserve: {line}")
     assert done.stderr.count("\n") == 1
@@ -178,30 +221,6 @@ app.on_start(reactor=True)(lambda: [logger.info("line {{i}}", i=i) for i in rang
     assert max(path.stat().st_size for path in log.parent.iterdir()) <= 5000
 
 
-@contextlib.contextmanager
-def in_background(tmp_path: Path, *options: str, twistd: tuple[str, ...] = ()) -> Iterator[int]:
-    """Run a daemon that goes to the background, and yield its process id."""
-    (tmp_path / "app.py").write_text(APP, encoding="utf-8")
-    subprocess.run(
-        [TWISTD, "--pidfile=twistd.pid", *twistd, "rpiserve", "--port", "0", *options],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        timeout=PATIENCE,
-        check=True,
-    )
-    pid = int((tmp_path / "twistd.pid").read_text())
-    process = os.pidfd_open(pid)
-    try:
-        yield pid
-        os.kill(pid, signal.SIGTERM)
-        assert select.select([process], [], [], PATIENCE)[0], "it does not end"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-        os.close(process)
-
-
 @pytest.mark.parametrize(
     ("twistd", "options", "name"),
     [
@@ -240,16 +259,7 @@ def test_logfile_in_the_foreground(tmp_path: Path) -> None:
 def test_the_background_has_no_standard_output(tmp_path: Path) -> None:
     """A daemon in the background that is to log to standard output is refused, as twistd itself does it."""
     (tmp_path / "app.py").write_text(APP, encoding="utf-8")
-    done = subprocess.run(
-        [TWISTD, "--pidfile=", "--logfile=-", "rpiserve", "--port", "0"],
-        cwd=tmp_path,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = completed([TWISTD, "--pidfile=", "--logfile=-", "rpiserve", "--port", "0"], cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("rpiserve: twistd --logfile=-: what goes to the background cannot log to standard ")
 
@@ -257,6 +267,7 @@ def test_the_background_has_no_standard_output(tmp_path: Path) -> None:
 # --- secrets ---------------------------------------------------------------------------------------------------------
 
 LEAKY = """
+import logging
 import os
 from rpiserve import App, logger, request, response
 
@@ -267,6 +278,7 @@ TOKEN = os.environ["FOREIGN_TOKEN"]
 def leak():
     logger.warning("trying " + URL, )
     logger.error("with {token} and %s", token=TOKEN)
+    logging.getLogger("leaky").error("trying %s with %s", URL, TOKEN, exc_info=RuntimeError(TOKEN))
     print("printed", TOKEN)
     raise RuntimeError(f"{URL} refuses {TOKEN}; Authorization: Bearer {TOKEN}; password={os.environ['URL_PASSWORD']}")
 
