@@ -102,7 +102,7 @@ class Website:
             pages=None if config.www is None else Pages(config.www),
         )
         front = Front(api.resource(), AppRoutes(registry.routes, routes, provenance, access).resource(), access)
-        gate = Gate(HostAllowlist(socket.gethostname(), config.allowed_host))
+        gate = Gate(HostAllowlist(socket.gethostname(), config.allowed_host), access)
         proxies = TrustedProxies(config.trusted_proxy)
         self._site = LimitedSite(front, gate, config.limits, reactor, cors, proxies, self._requests)
         metrics.add(self._site)

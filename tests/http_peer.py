@@ -417,11 +417,12 @@ def make_site(
     hosts: Iterable[str] = (),
     cors: CorsPolicy | None = None,
     proxies: TrustedProxies = NO_PROXIES,
+    access: Access | None = None,
 ) -> LimitedSite:
     """Return a site as the daemon has it, on ``clock``."""
     if resource is None:
         resource = make_api(clock, tree, cors=cors).resource()
-    gate = Gate(HostAllowlist("machine", hosts))
+    gate = Gate(HostAllowlist("machine", hosts), access)
     return LimitedSite(resource, gate, limits or Config().limits, clock, cors, proxies)  # type: ignore[arg-type]
 
 

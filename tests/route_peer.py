@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import Any, cast
 
-import attrs
+import http_peer
 import msgspec
 from fake_pool import FakePool
 from http_peer import Peer, make_api, make_site, request
@@ -77,7 +77,9 @@ class RouteSite:
         access = Access(tokens, False, self.clock)
         routes = AppRoutes(app.routes, self.invoker, provenance, access)
         front = cast(IResource, Front(make_api(self.clock, cors=cors).resource(), routes.resource(), access))
-        self.site: LimitedSite = make_site(self.clock, resource=front, limits=limits, hosts=hosts, cors=cors)
+        self.site: LimitedSite = make_site(
+            self.clock, resource=front, limits=limits, hosts=hosts, cors=cors, access=access
+        )
 
     def send(
         self, target: str | bytes, method: str = "GET", *headers: str, body: bytes = b"", host: str = "localhost"
@@ -100,18 +102,8 @@ def _at_once(function: Any, *arguments: Any) -> None:
     function(*arguments)
 
 
-@attrs.frozen
-class Answer:
+class Answer(http_peer.Answer):
     """An answer as it was read. Of each header there is one."""
-
-    status: int
-    reason: str
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        """Return what the body says."""
-        return msgspec.json.decode(self.body)
 
     @property
     def kind(self) -> str:

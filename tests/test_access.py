@@ -17,7 +17,7 @@ from rpiserve.errors import ConfigError
 from rpiserve.tokens import LOOK_SECONDS, TokenFile
 from rpiserve.web.access import PUBLIC, TABLE, Access, needed
 from rpiserve.web.api import Api
-from rpiserve.web.channel import LimitedRequest
+from rpiserve.web.channel import FREE_BODY, LimitedRequest
 from rpiserve.web.proxy import TrustedProxies
 from rpiserve.web.routes import Front
 from rpiserve.web.security import network_of
@@ -48,7 +48,9 @@ class House:
         self.access = Access(self.file if tokens else None, open, self.clock)  # type: ignore[arg-type]
         api = make_api(self.clock, access=self.access)
         front = Front(api.resource(), Resource(), self.access)
-        self.site = make_site(self.clock, resource=cast(IResource, front), proxies=TrustedProxies(proxies))
+        self.site = make_site(
+            self.clock, resource=cast(IResource, front), proxies=TrustedProxies(proxies), access=self.access
+        )
 
     def ask(
         self, target: str, method: str = "GET", *headers: str, body: bytes = b"", peer: Any = None, **more: Any
@@ -272,7 +274,7 @@ def test_the_form_is_a_form(house: House) -> None:
 
 def test_the_form_is_small(house: House) -> None:
     """A form that nobody would send is refused before it is looked at, which would take long."""
-    assert house.log_in("%41" * 300_000).status == 413
+    assert house.log_in("%41" * 20_000).status == 413
 
 
 def test_a_stream_ends_with_its_token(house: House) -> None:
@@ -372,6 +374,71 @@ def test_throttle_is_bounded() -> None:
         throttle.note(str(number))
     assert throttle.wait(str(MOST_ADDRESSES + 99)) == 0
     assert len(vars(throttle)["_empty_at"]) <= MOST_ADDRESSES
+
+
+# --- large bodies ---------------------------------------------------------------------------------------------------
+
+
+def head_of(length: int | None, *headers: str) -> bytes:
+    """Return the head of a request with a body of ``length``, in chunks if that is None."""
+    framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+    return request("/broadcasts/x", "POST", JSON, framing, *headers)
+
+
+LARGE = b"%x\r\n" % (FREE_BODY + 1) + b"x" * (FREE_BODY + 1) + b"\r\n"
+
+
+def test_a_large_body_of_a_stranger(house: House) -> None:
+    """Who shows no token is refused as soon as a body is known to be large: by its head, before it is asked for."""
+    peer = Peer(house.site).send(head_of(FREE_BODY + 1, "Expect: 100-continue"))
+    answer = peer.answer("POST")
+    assert (answer.status, answer.headers["www-authenticate"]) == (401, 'Bearer realm="rpiserve"')
+    assert answer.json()["detail"].startswith("a body of more than 64 KiB needs a token")
+    assert answer.headers["connection"] == "close"
+    assert house.access.counts == {"refused": 1}
+
+
+def test_large_chunks_of_a_stranger(house: House) -> None:
+    """A body in chunks is refused once, at the chunk by which it is large, however many more come along with it."""
+    peer = Peer(house.site).send(head_of(None) + b"1\r\nx\r\n" + LARGE * 3)
+    assert peer.answer("POST").status == 401
+    assert house.access.counts == {"refused": 1}
+
+
+def test_a_large_body_with_a_wrong_token(house: House) -> None:
+    """A wrong token counts as a guess, or guesses could be made by the length of a body."""
+    for _ in range(FREE):
+        assert Peer(house.site, LAN).send(head_of(FREE_BODY + 1, bearer("wrong"))).answer("POST").status == 401
+    answer = Peer(house.site, LAN).send(head_of(FREE_BODY + 1, bearer("wrong"))).answer("POST")
+    assert (answer.status, answer.headers["retry-after"]) == (429, f"{SECONDS_EACH + 1:.0f}")
+    assert house.access.counts == {"wrong": FREE, "throttled": 1}
+
+
+def test_a_small_body_of_a_stranger(house: House) -> None:
+    """What is not large is read from everybody, since it may be the form, or for a route that is open to all."""
+    peer = Peer(house.site).send(head_of(FREE_BODY, "Expect: 100-continue"))
+    assert peer.received.startswith(b"HTTP/1.1 100 ")
+    answer = house.ask("/login", "POST", FORM, body=b"x" * FREE_BODY)
+    assert answer.status == 413  # of the form itself
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_a_large_body_with_a_token(house: House, framing: str) -> None:
+    """Who shows a token, or the cookie of a session, may send a body as large as any."""
+    body = b"[" + b" " * FREE_BODY + b"]"
+    for shown in (bearer(house.controller), cookie_of(house.log_in(house.controller))):
+        if framing == "length":
+            answer = house.ask("/broadcasts/x", "POST", JSON, shown, body=body)
+        else:
+            sent = head_of(None, shown) + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
+            answer = Peer(house.site).send(sent).answer("POST")
+        assert (answer.status, answer.json()["detail"]) == (422, "a broadcast is a JSON object")
+
+
+def test_a_large_body_without_tokens(tmp_path: Path) -> None:
+    """Where there are no tokens, none is asked for."""
+    house = House(tmp_path, tokens=False)
+    assert house.ask("/broadcasts/x", "POST", JSON, body=b"[" + b" " * FREE_BODY + b"]").status == 422
 
 
 # --- proxies --------------------------------------------------------------------------------------------------------

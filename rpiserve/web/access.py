@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from rpiserve.ports import Metric, Sample
 from rpiserve.tokens import CONTROL, READ, Token, TokenFile
-from rpiserve.web.channel import LimitedRequest
+from rpiserve.web.channel import FREE_BODY, LimitedRequest
 from rpiserve.web.problems import Problem
 from rpiserve.web.proxy import is_forwarded
 from rpiserve.web.security import network_of
@@ -124,12 +124,21 @@ class Access:
         request.is_authenticated = True
         request.still_allowed = partial(self._still_holds, request, token, self._tokens)
 
+    def check_token(self, request: LimitedRequest) -> None:
+        """Let ``request`` send a large body, whatever it is for, if it shows a token or there are none.
+
+        Raises:
+            Problem: 401, it does not; 429 after too many wrong tokens.
+        """
+        if self._tokens is not None:
+            self._token_of(request, self._tokens, f"a body of more than {FREE_BODY >> 10} KiB")
+
     def _still_holds(self, request: LimitedRequest, token: Token, tokens: TokenFile) -> bool:
         """Tell whether ``token``, and the session if ``request`` has come by one, are still good."""
         by_session = request.getHeader(b"Authorization") is None
         return tokens.is_valid(token) and (not by_session or self.sessions.find(request.session_cookie()) == token)
 
-    def _token_of(self, request: LimitedRequest, tokens: TokenFile) -> Token:
+    def _token_of(self, request: LimitedRequest, tokens: TokenFile, what: str = "this") -> Token:
         authorization = request.getHeader(b"Authorization")
         if authorization is not None:
             scheme, _, secret = authorization.decode("latin-1").partition(" ")
@@ -146,7 +155,7 @@ class Access:
         if request.method == b"GET" and b"text/html" in (request.getHeader(b"Accept") or b""):
             target = quote(request.uri.decode("latin-1"), safe="")
             raise Problem(303, "log in first", {b"Location": f"/login?next={target}".encode()})
-        raise Problem(401, "this needs a token: Authorization: Bearer …, or log in at /login", _CHALLENGE)
+        raise Problem(401, f"{what} needs a token: Authorization: Bearer …, or log in at /login", _CHALLENGE)
 
     def check_login(self) -> TokenFile:
         """Return what people log in with.

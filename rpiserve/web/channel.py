@@ -3,7 +3,8 @@
 Twisted's `HTTPChannel` parses; this adds what it leaves open:
 
 - Deadlines count from the start of what they limit. A client that sends a byte now and then gains nothing by it.
-- A body is kept in memory and refused (413) as soon as it is known to be too large, whichever its framing.
+- A body is kept in memory and refused (413) as soon as it is known to be too large, whichever its framing. With tokens
+  a large one is taken only from a client that has shown one, or strangers could fill the memory.
 - The next of several pipelined requests waits until the peer has read the answers before it. A peer that reads nothing
   for a while is dropped.
 - A refusal is sent before the connection is closed, and what the client is still sending is read and thrown away for a
@@ -36,6 +37,9 @@ LINGER = 5.0
 MAX_HEADERS = 100
 
 JSON = b"application/json"
+
+FREE_BODY = 1 << 16
+"""In bytes. A larger body is taken only from whom the site's gate lets send it."""
 
 MOST_PIECES = 10_000
 """How many pieces a body may come in: a million chunks of a byte each would cost seconds to take apart."""
@@ -73,6 +77,7 @@ class LimitedRequest(server.Request):
     channel: "LimitedChannel"  # None once the connection is gone
     content: BytesIO
     pieces = 0
+    may_be_large = False
     args: dict[bytes, list[bytes]]
     postpath: list[bytes]
 
@@ -92,16 +97,35 @@ class LimitedRequest(server.Request):
     """Tells whether it would be let in now. An answer that goes on for long ends when it would not."""
 
     def gotLength(self, length: int | None) -> None:
-        """Take the body into memory, whatever its length: the channel has seen to it that it is not too large."""
+        """Learn who sends a body, and take it into memory whatever its length.
+
+        Raises:
+            Problem: 413, it is too large; 401 or 429, it is large and its sender has to show a token first.
+        """
         self.content = BytesIO()
+        peer = self.channel.getPeer()
+        self.client_host, self.secure = getattr(peer, "host", None), self.isSecure()
+        self.channel.site.proxies.translate(self, peer)
+        self._check_size(length or 0)
 
     def handleContentChunk(self, data: bytes) -> None:
         """Take a piece of the body, unless it is too large by now."""
+        if self.channel.phase == "refused":
+            return
         self.pieces += 1
-        if self.content.tell() + len(data) > self.channel.limits.body or self.pieces > MOST_PIECES:
-            self.channel.refuse_body()
+        try:
+            self._check_size(self.content.tell() + len(data))
+        except Problem as problem:
+            self.channel.refuse(problem)
         else:
             self.content.write(data)
+
+    def _check_size(self, size: int) -> None:
+        if size > self.channel.limits.body or self.pieces > MOST_PIECES:
+            raise _too_large(self.channel.limits)
+        if size > FREE_BODY and not self.may_be_large:
+            self.channel.site.gate.check_sender(self)
+            self.may_be_large = True
 
     def process(self) -> None:
         """Answer the request."""
@@ -110,8 +134,6 @@ class LimitedRequest(server.Request):
         self.setHeader(b"X-Content-Type-Options", b"nosniff")
         # Or another site's page could show one of ours in a frame, and guide a click onto its buttons.
         self.setHeader(b"Content-Security-Policy", b"frame-ancestors 'self'")
-        self.client_host, self.secure = getattr(self.client, "host", None), self.isSecure()
-        self.site.proxies.translate(self, self.client)
         cors = self.site.cors
         if cors is not None:
             self.set_headers(cors.headers(self.header(b"Origin")))
@@ -283,18 +305,18 @@ class LimitedChannel(http.HTTPChannel):
         """Take a header. Refuses a length that is absurd, which Twisted would try to make a number of."""
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-length" and len(value.strip()) > 12:
-            self.refuse_body()
+            self.refuse(_too_large(self.limits))
             return False
         return bool(super().headerReceived(line))
 
     def allHeadersReceived(self) -> None:
         """Begin with the body, unless it is too large; only then may the client be told to go on with it."""
-        if self.length is not None and self.length > self.limits.body:
-            self.refuse_body()
-            return
         self.phase = "body"
         self.setTimeout(self.limits.body_seconds)
-        super().allHeadersReceived()
+        try:
+            super().allHeadersReceived()
+        except Problem as problem:
+            self.refuse(problem)
 
     def rawDataReceived(self, data: bytes) -> None:
         """Take a piece of a body, or of the requests behind it."""
@@ -334,10 +356,6 @@ class LimitedChannel(http.HTTPChannel):
         super().writeHeaders(version, code, reason, headers)
 
     # --- refusing ----------------------------------------------------------------------------------------------------
-
-    def refuse_body(self) -> None:
-        """Refuse a body that is too large."""
-        self.refuse(Problem(413, f"the body of a request may have {self.limits.body} bytes"))
 
     def refuse(self, problem: Problem) -> None:
         """Answer with ``problem``, and take nothing more from this connection."""
@@ -414,3 +432,7 @@ class LimitedChannel(http.HTTPChannel):
         self._end_stall()
         self.site.forget(self)
         super().connectionLost(reason)
+
+
+def _too_large(limits: Limits) -> Problem:
+    return Problem(413, f"the body of a request may have {limits.body} bytes")

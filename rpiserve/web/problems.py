@@ -70,6 +70,7 @@ class Problem(Exception):
             b"X-Content-Type-Options: nosniff",
             b"Content-Length: %d" % len(body),
             b"Connection: close",
+            *(name + b": " + value for name, value in self.headers.items()),
             *(f"{name}: {value}".encode() for name, value in headers.items()),
         )
         return b"\r\n".join(lines) + b"\r\n\r\n" + body

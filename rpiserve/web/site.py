@@ -12,6 +12,7 @@ from twisted.web.resource import IResource
 
 from rpiserve.cors import CorsPolicy
 from rpiserve.ports import Metric, Sample
+from rpiserve.web.access import Access
 from rpiserve.web.channel import LimitedChannel, LimitedRequest, Limits
 from rpiserve.web.problems import Problem
 from rpiserve.web.proxy import NO_PROXIES, TrustedProxies
@@ -40,10 +41,21 @@ class Gate:
 
     Args:
         hosts: the names that we answer to.
+        access: who lets requests in; None if all are.
     """
 
-    def __init__(self, hosts: HostAllowlist) -> None:
+    def __init__(self, hosts: HostAllowlist, access: Access | None = None) -> None:
         self._hosts = hosts
+        self._access = access
+
+    def check_sender(self, request: LimitedRequest) -> None:
+        """Let ``request``, whose head has arrived, go on with a large body.
+
+        Raises:
+            Problem: 401 or 429, it has to show a token first.
+        """
+        if self._access is not None:
+            self._access.check_token(request)
 
     def admit(self, request: LimitedRequest) -> list[bytes]:
         """Let ``request`` in.
