@@ -11,6 +11,8 @@ After a warm-up everybody leaves, and what the daemon has then is what it shall 
 and threads are looked at each second. Exits with 1 if
 
 - the median memory of the last quarter is larger than that of the first by more than 5 % and 4 MiB,
+- the blocks of memory that objects use when all have left are more than before by more than 2 %: what a process keeps
+  of memory in which there is nothing any more is not counted there,
 - the median number of descriptors or of threads is larger by more than `SLACK`, or some are left when all have gone,
 - a client was answered with what it should not be,
 - the log has an error that was not made on purpose,
@@ -54,6 +56,9 @@ APP = Path(__file__).with_name("apps") / "soak_app.py"
 MOST_GROWTH = 0.05
 MOST_GROWTH_BYTES = 4 << 20
 """Memory may have grown by the larger of these."""
+
+MOST_LEFT = 0.02
+"""By which part the blocks of memory may be more that objects use."""
 
 SLACK = 3
 """By how much the median of descriptors or threads may differ: what is open at a time is random."""
@@ -124,6 +129,7 @@ class Report:
         counts: how often each client did what it does, and each fault came.
         before: what the daemon had when all clients had left after the warm-up.
         after: what it had when they had left in the end.
+        blocks: how many blocks of memory objects used at these two times.
         complaints: all that was wrong.
     """
 
@@ -131,6 +137,7 @@ class Report:
     counts: Counter[str] = attrs.field(factory=Counter)
     before: Sample = Sample(0, 0, 0)
     after: Sample = Sample(0, 0, 0)
+    blocks: tuple[int, int] = (0, 0)
     complaints: list[str] = attrs.field(factory=list)
 
     def quarter(self, number: int, name: str) -> list[int]:
@@ -139,7 +146,7 @@ class Report:
         end = len(self.samples) if number == 3 else (number + 1) * length
         return [getattr(sample, name) for sample in self.samples[number * length : end]]
 
-    def judge(self, most_growth: float, most_growth_bytes: int, threads_left: int) -> None:
+    def judge(self, most_growth: float, most_growth_bytes: int, most_left: float, threads_left: int) -> None:
         """Complain about what has grown; the arguments are those of `soak`."""
         if len(self.samples) < 16:
             self.complaints.append(f"there are only {len(self.samples)} samples")
@@ -147,6 +154,8 @@ class Report:
         first, last = (median(self.quarter(number, "memory")) for number in (0, 3))
         if last - first > max(most_growth * first, most_growth_bytes):
             self.complaints.append(f"memory has grown from {first / 2**20:.1f} to {last / 2**20:.1f} MiB")
+        if self.blocks[1] > (1 + most_left) * self.blocks[0]:
+            self.complaints.append(f"memory is left: objects use {self.blocks[1]} blocks, and it was {self.blocks[0]}")
         for name in ("descriptors", "threads"):
             first, last = (median(self.quarter(number, name)) for number in (0, 3))
             if last - first > SLACK:
@@ -169,6 +178,7 @@ class Report:
             label = f"{name}, MiB" if unit > 1 else name
             figures = "".join(f"{cut:>10{form}}" for cut in quarters)
             lines.append(f"{label:14}{figures}  " + ", ".join(f"{end:{form}}" for end in ends))
+        lines.append(f"{'blocks':14}{'':60}  {self.blocks[0]:,}, {self.blocks[1]:,}")
         return "\n".join(lines)
 
 
@@ -416,6 +426,10 @@ class Examiner:
         if status != 200:
             raise SystemExit(f"the app cannot be settled: {status} {body!r}")
 
+    def blocks(self) -> int:
+        """Return how many blocks of memory objects use."""
+        return int(self.ask("GET", "/cmd?name=blocks")[1])
+
     def trouble(self) -> list[str]:
         """Return what does not work now."""
         found = []
@@ -510,6 +524,7 @@ def soak(
     seed: int,
     most_growth: float = MOST_GROWTH,
     most_growth_bytes: int = MOST_GROWTH_BYTES,
+    most_left: float = MOST_LEFT,
     threads_left: int = 0,
     patience: float = PATIENCE,
     tell: Callable[[str], None] = lambda text: None,
@@ -523,6 +538,7 @@ def soak(
         seed: of all that is random.
         most_growth: by which part its memory may grow,
         most_growth_bytes: or by how much, whichever is more.
+        most_left: by which part there may be more of what objects use, when all have left.
         threads_left: how many more threads than before there may be in the end. It takes a minute until there are none.
         patience: how many seconds it may take until all is well when the clients have left.
         tell: told now and then how it goes.
@@ -550,8 +566,9 @@ def soak(
             time.sleep(warm_up)
         examiner.settle(True)
         report.before = settled(report, process, examiner, patience)
+        blocks = examiner.blocks()
         examiner.settle(False)
-        tell(f"after the warm-up: {report.before}")
+        tell(f"after the warm-up: {report.before}, {blocks:,} blocks")
         with crowd.there():
             start = time.monotonic()
             while time.monotonic() - start < seconds and daemon.process.poll() is None:
@@ -564,12 +581,13 @@ def soak(
         examiner.settle(True)
         limit = attrs.evolve(report.before, threads=report.before.threads + threads_left)
         report.after = settled(report, process, examiner, patience, limit)
+        report.blocks = blocks, examiner.blocks()
         code = daemon.stop()
         if code != -signal.SIGTERM:
             report.complaints.append(f"the daemon has ended with {code}")
         report.complaints += [f"in the log: {entry}" for entry in unexpected(daemon.log())]
         (folder / "daemon.log").write_text(daemon.log(), encoding="utf-8")
-    report.judge(most_growth, most_growth_bytes, threads_left)
+    report.judge(most_growth, most_growth_bytes, most_left, threads_left)
     return report
 
 

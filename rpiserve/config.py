@@ -5,6 +5,7 @@ of ``app.run(…)``, default, in that order.
 """
 
 import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
@@ -49,6 +50,19 @@ def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(text, str) and text for text in value):
         raise ValueError("it is a list of texts")
     return tuple(value)
+
+
+def _host_names(value: object) -> tuple[str, ...]:
+    names = []
+    for text in _texts(value):
+        try:
+            name = text.encode("idna").decode()  # as a browser sends it
+        except UnicodeError:
+            name = ""
+        if not _HOST_NAME.fullmatch(name):
+            raise ValueError("it is a host name, without http://, port and path")
+        names.append(name)
+    return tuple(names)
 
 
 def _seconds(value: object) -> float:
@@ -109,6 +123,7 @@ def _option(default: Any, parse: Callable[[object], Any], metavar: str, help: st
     return attrs.field(default=default, metadata={"parse": parse, "metavar": metavar, "help": help, "short": short})
 
 
+_HOST_NAME = re.compile(r"[\w.-]+", re.ASCII)
 _LIMITS = Limits()
 _CORS_NAMES = {
     "allowed_origins": "--cors-origin",
@@ -150,7 +165,9 @@ class Config:
     redis: RedisAddress | None = _option(None, _redis, "URL", "Redis as the bus: redis://host, rediss://, unix:///path")
     redis_password_file: Path | None = _option(None, _path, "FILE", "a file with the password for Redis")
     redis_ca: Path | None = _option(None, _path, "FILE", "a file with certificates to trust for rediss://")
-    allowed_host: tuple[str, ...] = _option((), _texts, "NAME", "a further host name to answer to; may be repeated")
+    allowed_host: tuple[str, ...] = _option(
+        (), _host_names, "NAME", "a further host name to answer to; may be repeated"
+    )
     stop_timeout: float = _option(10.0, _seconds, "SECONDS", "seconds that a shutdown may take, all in all")
     max_body: int = _option(_LIMITS.body, _count, "BYTES", "the largest body of a request, in bytes")
     header_timeout: float = _option(_LIMITS.header_seconds, _seconds, "SECONDS", "seconds for a request's headers")

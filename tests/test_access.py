@@ -10,6 +10,7 @@ import pytest
 from http_peer import Answer, Peer, make_api, make_site, request
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.web.resource import IResource, Resource
 
 from rpiserve.declare.routes import BUILT_IN
@@ -21,7 +22,7 @@ from rpiserve.web.channel import FREE_BODY, LimitedRequest
 from rpiserve.web.proxy import TrustedProxies
 from rpiserve.web.routes import Front
 from rpiserve.web.security import network_of
-from rpiserve.web.sessions import IDLE_SECONDS, MOST_SESSIONS, Sessions
+from rpiserve.web.sessions import IDLE_SECONDS, MOST_OF_A_TOKEN, MOST_SESSIONS, RENEWAL_SECONDS, Sessions
 from rpiserve.web.throttle import FREE, MOST_ADDRESSES, SECONDS_EACH, Throttle
 
 JSON = "Content-Type: application/json"
@@ -232,6 +233,41 @@ def test_a_wrong_token_in_the_form(house: House) -> None:
     assert b"<b>" not in answer.body
 
 
+def test_logging_in_once_more(house: House) -> None:
+    """Who logs in again has one session, the new one: logging out would leave the other open."""
+    first = cookie_of(house.log_in(house.reader))
+    second = cookie_of(house.log_in(house.controller, first))
+    assert house.ask("/data", "GET", first).status == 401
+    assert house.ask("/data", "GET", second).status == 200
+
+
+def test_a_wrong_token_ends_no_session(house: House) -> None:
+    """Who mistypes is logged in as before."""
+    cookie = cookie_of(house.log_in(house.reader))
+    assert house.log_in("x", cookie).status == 401
+    assert house.ask("/data", "GET", cookie).status == 200
+
+
+def test_a_session_in_use_is_renewed(house: House) -> None:
+    """A browser is told once a day that its session goes on, or it would drop the cookie while it is in use."""
+    login = house.log_in(house.reader)
+    cookie = cookie_of(login)
+    house.clock.advance(RENEWAL_SECONDS - 1)
+    assert "set-cookie" not in house.ask("/data", "GET", cookie).headers
+    house.clock.advance(1)
+    assert house.ask("/data", "GET", cookie).headers["set-cookie"] == login.headers["set-cookie"]
+    assert "set-cookie" not in house.ask("/data", "GET", cookie).headers
+    house.clock.advance(RENEWAL_SECONDS)
+    assert "set-cookie" in house.ask("/data", "GET", cookie).headers
+
+
+def test_only_a_session_is_renewed(house: House) -> None:
+    """Neither a made-up cookie nor a token gets a cookie."""
+    house.clock.advance(2 * RENEWAL_SECONDS)
+    assert "set-cookie" not in house.ask("/data", "GET", "Cookie: rpiserve-80=x").headers
+    assert "set-cookie" not in house.ask("/data", "GET", bearer(house.reader)).headers
+
+
 def test_logging_out(house: House) -> None:
     """After logging out the cookie is of no use, on whatever browser a copy of it may be."""
     cookie = cookie_of(house.log_in(house.controller))
@@ -311,12 +347,20 @@ def test_sessions_are_bounded() -> None:
     """There are so many sessions and no more: the one that has been idle longest goes."""
     clock = Clock()
     sessions = Sessions(clock)  # type: ignore[arg-type]
-    token = cast(Any, object())
-    secrets = [sessions.begin(token) for _ in range(MOST_SESSIONS)]
-    assert sessions.find(secrets[0]) is token
-    sessions.begin(token)
+    tokens = [cast(Any, object()) for _ in range(MOST_SESSIONS)]
+    secrets = [sessions.begin(token) for token in tokens]
+    assert sessions.find(secrets[0]) is tokens[0]
+    sessions.begin(tokens[-1])
     assert sessions.find(secrets[1]) is None
-    assert sessions.find(secrets[0]) is token
+    assert sessions.find(secrets[0]) is tokens[0]
+
+
+def test_nobody_ends_the_sessions_of_others(house: House) -> None:
+    """However often one token logs in, the sessions of another stay, and its own latest ones."""
+    cookie = cookie_of(house.log_in(house.controller))
+    own = [cookie_of(house.log_in(house.reader)) for _ in range(MOST_OF_A_TOKEN + 1)]
+    statuses = [house.ask("/data", "GET", each).status for each in (cookie, own[0], own[1], own[-1])]
+    assert statuses == [200, 401, 200, 200]
 
 
 # --- guessing -------------------------------------------------------------------------------------------------------
@@ -461,6 +505,16 @@ def test_a_proxy_and_tokens(house: House) -> None:
     assert house.ask("/data", "GET", *FORWARDED).status == 401
 
 
+def test_a_wrong_token_by_a_proxy(house: House) -> None:
+    """When the clients of a proxy that nobody has named hold each other up, the log says once what to do."""
+    with capturedLogs() as events:
+        house.log_in("x")
+        for _ in range(2):
+            house.log_in("x", *FORWARDED)
+    [event] = events
+    assert "--trusted-proxy" in formatEvent(event)
+
+
 def test_a_proxy_that_is_trusted(tmp_path: Path) -> None:
     """By a trusted proxy a request counts as its client sent it: its address, its scheme, its host."""
     house = House(tmp_path, ("127.0.0.1",))
@@ -479,6 +533,16 @@ def test_the_host_that_a_proxy_tells(tmp_path: Path) -> None:
     assert house.ask("/data", "GET", "X-Forwarded-Host: evil.example").status == 421
     assert house.ask("/data", "GET", "X-Forwarded-Host: machine.local", host="backend").status == 200
     assert house.ask("/data", "GET", "X-Forwarded-Host: machine.local", host="backend", peer=LAN).status == 421
+
+
+@pytest.mark.parametrize(
+    "made_up",
+    [("X-Forwarded-Host: localhost, evil.example",), ("X-Forwarded-Host: localhost", "X-Forwarded-Host: evil.example")],
+)
+def test_a_host_that_a_client_has_made_up(tmp_path: Path, made_up: tuple[str, ...]) -> None:
+    """Where a proxy appends to what it was sent, what it has appended counts."""
+    house = House(tmp_path, ("127.0.0.1",), tokens=False)
+    assert house.ask("/data", "GET", *made_up).status == 421
 
 
 def test_hops_that_a_client_has_made_up(tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ BAD: dict[str, list[object]] = {
     "redis_password_file": ["", " ", 7],
     "redis_ca": ["", 7],
     "open": ["maybe", "", 2],
-    "allowed_host": ["", "a,,b", 7, ["a", ""], ["a", 7]],
+    "allowed_host": ["", "a,,b", 7, ["a", ""], ["a", 7], "http://a", "a:8080", "a/b", "a b", "[::1]", "ü" * 64],
     "stop_timeout": [0, -1, "nan", "inf", "soon", True, "1e999"],
     "max_body": [0, -1, 1.5, "1.5", True, "", "9" * 5000],
     "max_connections": [0, "none"],
@@ -455,3 +455,8 @@ def test_redis_that_is_no_text(value: Any) -> None:
     """What is no text at all is refused as well."""
     with pytest.raises(ConfigError, match=r"^app\.run\(redis=…\) is wrong; it is "):
         load({}, {}, {"redis": value})
+
+
+def test_a_host_name_beyond_ascii() -> None:
+    """A name is compared as a browser sends it, with what is beyond ASCII in Punycode."""
+    assert load({"allowed_host": ["bücher.lan"]}, {}).allowed_host == ("xn--bcher-kva.lan",)

@@ -87,6 +87,13 @@ def test_one_host(site: LimitedSite, seen: Seen) -> None:
     assert seen.paths == []
 
 
+@pytest.mark.parametrize("name", ["Authorization", "Origin", "Sec-Fetch-Site"])
+def test_what_decides_comes_once(site: LimitedSite, seen: Seen, name: str) -> None:
+    """Of two headers that decide who may do what, a proxy could have looked at one, and we at the other."""
+    assert status(site, request("/", "GET", f"{name}: none", f"{name.lower()}: none")) == 400
+    assert seen.paths == []
+
+
 ABSOLUTE = [
     ("http://localhost/data/a", 200),
     ("HTTP://LOCALHOST:80/data/a", 200),

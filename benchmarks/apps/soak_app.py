@@ -3,8 +3,10 @@
 The variable ``SOAK_SEED`` has the seed of its randomness. All that it raises itself is `OnPurpose`.
 """
 
+import gc
 import os
 import random
+import sys
 import time
 
 from twisted.internet import reactor
@@ -114,6 +116,13 @@ def settle(on: bool) -> bool:
     global settled
     settled = on
     return settled
+
+
+@app.command
+def blocks() -> int:
+    """Count the blocks of memory that are in use by objects, without those that are garbage."""
+    gc.collect()
+    return sys.getallocatedblocks()
 
 
 # --- messages --------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import quote
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from rpiserve.ports import Metric, Sample
 from rpiserve.tokens import CONTROL, READ, Token, TokenFile
@@ -19,8 +20,10 @@ from rpiserve.web.channel import FREE_BODY, LimitedRequest
 from rpiserve.web.problems import Problem
 from rpiserve.web.proxy import is_forwarded
 from rpiserve.web.security import network_of
-from rpiserve.web.sessions import Sessions
+from rpiserve.web.sessions import IDLE_SECONDS, Sessions, secret_in, set_cookie
 from rpiserve.web.throttle import Throttle
+
+log = Logger()
 
 PUBLIC: Final = "public"
 """The role of what anybody may do."""
@@ -84,6 +87,7 @@ class Access:
         self._tokens = tokens
         self._throttle = Throttle(clock)
         self._open = open
+        self._has_warned = False
 
     @property
     def has_login(self) -> bool:
@@ -136,7 +140,7 @@ class Access:
     def _still_holds(self, request: LimitedRequest, token: Token, tokens: TokenFile) -> bool:
         """Tell whether ``token``, and the session if ``request`` has come by one, are still good."""
         by_session = request.getHeader(b"Authorization") is None
-        return tokens.is_valid(token) and (not by_session or self.sessions.find(request.session_cookie()) == token)
+        return tokens.is_valid(token) and (not by_session or self.sessions.find(secret_in(request)) == token)
 
     def _token_of(self, request: LimitedRequest, tokens: TokenFile, what: str = "this") -> Token:
         authorization = request.getHeader(b"Authorization")
@@ -148,8 +152,11 @@ class Access:
             if token is None:
                 raise self._wrong(request)
             return token
-        token = self.sessions.find(request.session_cookie())
-        if token is not None and tokens.is_valid(token):
+        session = secret_in(request)
+        token = self.sessions.find(session)
+        if session is not None and token is not None and tokens.is_valid(token):
+            if self.sessions.is_due(session):
+                set_cookie(request, session, int(IDLE_SECONDS))
             return token
         self.counts["refused"] += 1
         if request.method == b"GET" and b"text/html" in (request.getHeader(b"Accept") or b""):
@@ -178,12 +185,20 @@ class Access:
         token = tokens.find(secret)
         if token is None:
             raise self._wrong(request)
+        self.sessions.end(secret_in(request))
         return self.sessions.begin(token)
 
     def _wrong(self, request: LimitedRequest, why: str = "there is no such token") -> Problem:
         self._check_throttle(request)
         self._throttle.note(_address_of(request))
         self.counts["wrong"] += 1
+        if is_forwarded(request.requestHeaders) and not self._has_warned:
+            self._has_warned = True
+            log.warn(
+                "a wrong token has come from {address} with headers of a proxy; if that is yours, name it with "
+                "--trusted-proxy, or all who come by it wait for each other's wrong tokens",
+                address=request.client_host or "a unix socket",
+            )
         return Problem(401, why, {b"WWW-Authenticate": _CHALLENGE_WRONG})
 
     def _check_throttle(self, request: LimitedRequest) -> None:

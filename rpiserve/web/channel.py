@@ -155,16 +155,6 @@ class LimitedRequest(server.Request):
         value = self.getHeader(name)
         return None if value is None else value.decode("latin-1")
 
-    def session_name(self) -> str:
-        """Return the name of the cookie of a session: a browser sends those of all ports of a host to each of them."""
-        port = getattr(self.getHost(), "port", None)
-        return "rpiserve" if port is None else f"rpiserve-{port}"
-
-    def session_cookie(self) -> str | None:
-        """Return the cookie of the client's session, if it has one."""
-        value = self.getCookie(self.session_name().encode())
-        return None if value is None else value.decode("latin-1")
-
     def _answer_preflight(self, cors: CorsPolicy) -> bool:
         """Answer the request if a browser asks by it what a page of another origin may do; tell whether it does."""
         origin, method = self.header(b"Origin"), self.header(b"Access-Control-Request-Method")
@@ -302,10 +292,14 @@ class LimitedChannel(http.HTTPChannel):
             self.setTimeout(self.limits.header_seconds)
 
     def headerReceived(self, line: bytes) -> bool:
-        """Take a header. Refuses a length that is absurd, which Twisted would try to make a number of."""
+        """Take a header; refuse what Twisted would not, an absurd length and ``Transfer-Encoding: identity``."""
         name, _, value = line.partition(b":")
-        if name.strip().lower() == b"content-length" and len(value.strip()) > 12:
+        name, value = name.strip().lower(), value.strip().lower()
+        if name == b"content-length" and len(value) > 12:
             self.refuse(_too_large(self.limits))
+            return False
+        if name == b"transfer-encoding" and value != b"chunked":
+            self._respondToBadRequestAndDisconnect()
             return False
         return bool(super().headerReceived(line))
 

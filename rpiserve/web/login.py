@@ -2,7 +2,6 @@
 
 import re
 from html import escape
-from http.cookies import SimpleCookie
 from importlib.resources import files
 from typing import Final
 
@@ -15,7 +14,7 @@ from rpiserve.web.dashboard import POLICY
 from rpiserve.web.exchange import FORM, parse_fields
 from rpiserve.web.problems import Problem
 from rpiserve.web.provenance import Provenance
-from rpiserve.web.sessions import IDLE_SECONDS
+from rpiserve.web.sessions import IDLE_SECONDS, secret_in, set_cookie
 
 HTML: Final = b"text/html; charset=utf-8"
 
@@ -57,14 +56,14 @@ class LoginRoutes:
             secret = self._access.log_in(request, fields.get("token", [""])[-1].strip())
         except Problem as problem:
             return self._answer(request, problem.status, problem.detail, target, problem.headers)
-        _set_cookie(request, secret, int(IDLE_SECONDS))
+        set_cookie(request, secret, int(IDLE_SECONDS))
         return request.answer(303, HTML, b"", {b"Location": target.encode(), b"Cache-Control": b"no-store"})
 
     def log_out(self, request: LimitedRequest) -> Deferred[None]:
         """End the session."""
         self._provenance.check(request)
-        self._access.sessions.end(request.session_cookie())
-        _set_cookie(request, "", 0)
+        self._access.sessions.end(secret_in(request))
+        set_cookie(request, "", 0)
         return request.answer(303, HTML, b"", {b"Location": b"/login", b"Cache-Control": b"no-store"})
 
     def _answer(
@@ -83,14 +82,3 @@ class LoginRoutes:
 def _next(fields: dict[str, list[str]]) -> str:
     target = fields.get("next", ["/"])[-1]
     return target if _NEXT.fullmatch(target) else "/"
-
-
-def _set_cookie(request: LimitedRequest, value: str, seconds: int) -> None:
-    cookie = SimpleCookie()
-    name = request.session_name()
-    cookie[name] = value
-    for key, setting in (("path", "/"), ("max-age", seconds), ("httponly", True), ("samesite", "Strict")):
-        cookie[name][key] = setting
-    if request.secure:
-        cookie[name]["secure"] = True
-    request.cookies.append(cookie[name].OutputString().encode())

@@ -63,8 +63,8 @@ class TrustedProxies:
             return
         hops = b",".join(headers.getRawHeaders(b"X-Forwarded-For") or []).decode("latin-1").split(",")
         request.client_host = self._client(hops) or request.client_host
-        request.secure = _only(headers, b"X-Forwarded-Proto") == b"https"
-        host = _only(headers, b"X-Forwarded-Host")
+        request.secure = _last(headers, b"X-Forwarded-Proto") == b"https"
+        host = _last(headers, b"X-Forwarded-Host")
         if host is not None:
             headers.setRawHeaders(b"Host", [host])
         for name in FORWARDED:
@@ -99,9 +99,10 @@ def is_forwarded(headers: Headers) -> bool:
     return any(headers.hasHeader(name) for name in FORWARDED)
 
 
-def _only(headers: Headers, name: bytes) -> bytes | None:
+def _last(headers: Headers, name: bytes) -> bytes | None:
     values = headers.getRawHeaders(name) or []
-    return values[0].split(b",")[0].strip() if len(values) == 1 else None
+    # In a list the last one is of the proxy that we trust; those before it are of whoever has sent the request to that.
+    return values[-1].split(b",")[-1].strip() if values else None
 
 
 def _address(text: str) -> Address | None:

@@ -21,6 +21,9 @@ from rpiserve.web.security import HostAllowlist, is_loopback_ip, network_of
 
 METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 
+SINGLE: Final = (b"Authorization", b"Origin", b"Sec-Fetch-Site")
+"""Headers by which it is decided who may do what."""
+
 REQUESTS: Final = Metric(
     "rpiserve_http_requests_total", "Requests that were answered.", "counter", ("route", "method", "status")
 )
@@ -71,6 +74,9 @@ class Gate:
         hosts = request.requestHeaders.getRawHeaders(b"Host") or []
         if len(hosts) != 1:
             raise Problem(400, "a request has one Host header")
+        for name in SINGLE:  # of two a proxy may have looked at the other one
+            if len(request.requestHeaders.getRawHeaders(name) or ()) > 1:
+                raise Problem(400, f"a request has one {name.decode()} header")
         if request.method != request.method.upper():  # Klein takes "get" for "GET"
             raise Problem(400, "a method is written in capital letters")
         target = request.path

@@ -1,6 +1,7 @@
 """The parts of the dashboard: what its files may hold, and modules that can be tried without the page."""
 
 import gzip
+import math
 import re
 from pathlib import Path
 
@@ -19,6 +20,8 @@ FORMATTED = {
     0.000123: "0.000123",
     -0.0000000001: "\u22121\u00a0×\u00a010⁻¹⁰",
     1.7976931348623157e308: "1.798\u00a0×\u00a010³⁰⁸",
+    math.inf: "Infinity",
+    -math.inf: "\u2212Infinity",
     -5e-324: "\u22124.941\u00a0×\u00a010⁻³²⁴",
 }
 

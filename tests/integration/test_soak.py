@@ -24,6 +24,7 @@ def test_soak(tmp_path: Path) -> None:
         SEED,
         most_growth=0.2,
         most_growth_bytes=24 << 20,
+        most_left=0.1,
         threads_left=3,
         patience=40.0,
     )

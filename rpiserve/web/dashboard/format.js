@@ -29,6 +29,9 @@ function raised(power) {
 /** Return a number as people read it: as many decimals as its size deserves. */
 export function formatNumber(value) {
   const size = Math.abs(value);
+  if (!Number.isFinite(value)) {
+    return String(value).replace("-", MINUS); // JSON may have larger numbers than there are here
+  }
   if (size !== 0 && (size >= 1e15 || size < 1e-4)) {
     const [digits, power] = value.toExponential(3).split("e");
     return `${String(Number(digits)).replace("-", MINUS)}\u00a0×\u00a010${raised(power)}`;
