@@ -299,7 +299,7 @@ class Watchdog:
 
     Args:
         seconds: how long after.
-        running: returns the names of what still runs, for a line on standard error.
+        running: returns the names of what still runs, for a line on standard error and in the log.
         end: ends the process with a status.
     """
 
@@ -348,6 +348,7 @@ class Watchdog:
         time.sleep(self._seconds)
         running = ", ".join([*self._running(), *_lasting_threads()]) or "nothing of the app's"
         print(f"rpiserve: not ended in time, so ended by force; still running: {running}", file=sys.__stderr__)
+        log.critical("not ended in time, so ended by force; still running: {running}", running=running)
 
     def _watch(self, line: threading.Thread) -> None:
         line.join(self._seconds + LINE_SECONDS)

@@ -37,7 +37,7 @@ GRACE_SHARE = 0.4
 """The share of the stop timeout that what is in flight gets to end by itself."""
 
 HOOKS_SHARE = 0.4
-"""The share that the ``on_stop`` functions get."""
+"""The share that the ``on_stop`` functions get at least; they may use what is left of the first one, too."""
 
 LAST_SHARE = 0.1
 """The share that the last answers get to be sent. The rest is for closing what is left."""
@@ -133,7 +133,14 @@ class Daemon(Service):
                     "bus": self._messaging,
                     "reactor": self._lag,
                 },
-                stats=[self._sensors, self._commands, self._messaging, pool, self._lag],
+                stats=[
+                    self._sensors,
+                    self._commands,
+                    self._messaging,
+                    pool,
+                    self._lag,
+                    *([observer] if observer else []),
+                ],
                 routes=routes,
                 started=wall(),
             )
@@ -179,6 +186,7 @@ class Daemon(Service):
         super().stopService()
         self._on_stopping()
         timeout = self._config.stop_timeout
+        begun = self._reactor.seconds()
         self._link.close()
         website = self._website
         if website is not None:
@@ -191,7 +199,8 @@ class Daemon(Service):
             log.warn("not ended within {seconds:g} s: {running}", seconds=timeout * GRACE_SHARE, running=running)
         for runner in (self.invoker, *self._answering):
             runner.cancel_asynchronous()
-        yield run_stop_hooks(self._stop_functions, self.invoker, timeout * HOOKS_SHARE, self._last_surroundings)
+        left = max(timeout * HOOKS_SHARE, begun + timeout * (GRACE_SHARE + HOOKS_SHARE) - self._reactor.seconds())
+        yield run_stop_hooks(self._stop_functions, self.invoker, left, self._last_surroundings)
         self._last_link.close()
         yield self._messaging.close()
         yield self._within(timeout * LAST_SHARE, drained)  # the answers of what was cancelled

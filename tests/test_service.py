@@ -221,11 +221,25 @@ def test_a_hanging_on_stop_has_its_share_of_the_time(app: App, logged_failures: 
     app.on_stop()(lambda: None)
     running = Running(app)
     running.stop()
-    running.reactor.advance(3.9)
+    running.reactor.advance(7.9)
     assert not running.stopped
     running.reactor.advance(0.2)
     assert running.stopped
     assert len(logged_failures) == 2
+    logged_failures.clear()
+
+
+def test_an_on_stop_after_a_hanging_handler(app: App, logged_failures: list[LogEvent]) -> None:
+    """When something else has used its part of the time, ``on_stop`` has its own part still."""
+    app.sensor("garden/pump", every=60)(lambda: 1)
+    app.on_stop()(lambda: None)
+    running = Running(app)
+    running.stop()
+    running.reactor.advance(4)
+    running.reactor.advance(3.9)
+    assert not running.stopped
+    running.reactor.advance(0.2)
+    assert running.stopped
     logged_failures.clear()
 
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from daemon import PATIENCE, PROGRAM, TWISTD, Daemon, environment, in_background, running_daemon
+from daemon import PATIENCE, PROGRAM, TWISTD, Daemon, environment, in_background, running_daemon, until
 
 STOPPED = "on_stop has run"
 FORCED = r"^rpiserve: not ended in time, so ended by force; still running: (.+)$"
@@ -189,6 +189,18 @@ async def blocking():
         log = daemon.log()
     assert re.findall(FORCED, log, re.MULTILINE) == ["blocking"]
     assert "Traceback" not in log
+
+
+def test_an_end_by_force_in_the_background(tmp_path: Path) -> None:
+    """Where there is no terminal, the log says why the process was ended by force."""
+    source = f"{IMPORTS}\n@app.on_stop(reactor=True)\ndef blocking():\n    forever.wait()\n"
+    log = tmp_path / "twistd.log"
+    with in_background(tmp_path, *SOON, app_source=source, twistd=["--logfile=twistd.log"]):
+        until(lambda: "serving on" in log.read_text(encoding="utf-8"))
+    found = re.findall(
+        r"^.* process: not ended in time, so ended by force; still running: (.+)$", log.read_text(), re.M
+    )
+    assert [line.split(", ")[-1] for line in found] == ["on_stop blocking"]
 
 
 def test_a_second_signal(tmp_path: Path) -> None:
