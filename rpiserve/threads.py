@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from threading import Condition
 from typing import Final, Literal
 
 import attrs
@@ -50,10 +51,12 @@ class ThreadPool:
         self._limit = limit
         self._spawn = spawn or _spawn_daemon
         self._idle_seconds = idle_seconds
-        self._wake = threading.Condition()
+        self._lock = threading.RLock()  # a finalizer that runs at any moment may submit, too
         self._jobs: deque[Job] = deque()
         self._strength = 0  # threads that work or wait for work
-        self._idle = 0
+        # What wakes each idle thread. The one that has idled least gets the next job, so that those come to their end for
+        # which there is too little to do.
+        self._idle: list[Condition] = []
         self._stuck = 0  # threads whose job was given up
 
     @property
@@ -87,7 +90,7 @@ class ThreadPool:
             RuntimeError: the system gives us no thread, and there is none that could do it later.
         """
         job = Job(work)
-        with self._wake:
+        with self._lock:
             self._jobs.append(job)
             try:
                 self._strengthen()
@@ -103,7 +106,7 @@ class ThreadPool:
             True if it had not begun: it never will. False if it runs: its thread is replaced if there is need, and is
             taken back into the pool, if there is room, when the job ends after all. False, too, if it has ended.
         """
-        with self._wake:
+        with self._lock:
             if job.state == "queued":
                 self._jobs.remove(job)
                 return True
@@ -118,8 +121,8 @@ class ThreadPool:
 
     def _strengthen(self) -> None:
         """See to it that a thread takes the next job. Raises `RuntimeError` if none can."""
-        if self._idle >= len(self._jobs):
-            self._wake.notify()
+        if self._idle:
+            self._idle.pop().notify()
         elif self._strength < self._limit:
             try:
                 self._spawn(self._name, self._work)
@@ -130,9 +133,10 @@ class ThreadPool:
                 self._strength += 1
 
     def _work(self) -> None:
-        while (job := self._next_job()) is not None:
+        wake = Condition(self._lock)
+        while (job := self._next_job(wake)) is not None:
             job.work()
-            with self._wake:
+            with self._lock:
                 if job.state == "given up":
                     self._stuck -= 1
                     if self._strength >= self._limit:
@@ -140,14 +144,16 @@ class ThreadPool:
                     self._strength += 1
                 job.state = "done"
 
-    def _next_job(self) -> Job | None:
-        with self._wake:
-            self._idle += 1
-            self._wake.wait_for(lambda: self._jobs, self._idle_seconds)
-            self._idle -= 1
-            if not self._jobs:
-                self._strength -= 1
-                return None
+    def _next_job(self, wake: Condition) -> Job | None:
+        with self._lock:
+            while not self._jobs:
+                self._idle.append(wake)
+                wake.wait(self._idle_seconds)
+                if wake in self._idle:  # then nobody has woken it
+                    self._idle.remove(wake)
+                    if not self._jobs:
+                        self._strength -= 1
+                        return None
             job = self._jobs.popleft()
             job.state = "running"
             return job

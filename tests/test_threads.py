@@ -42,17 +42,18 @@ def fake_pool(limit: int) -> tuple[ThreadPool, Threads]:
     return ThreadPool("worker", limit, threads.spawn, idle_seconds=0), threads
 
 
-class ObservedCondition(threading.Condition):
-    """A condition that tells when a thread waits for it."""
+@pytest.fixture
+def idle(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """What is released whenever a thread begins to wait for work."""
+    waits = threading.Semaphore(0)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.waited_for = threading.Semaphore(0)
+    class Observed(threading.Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.release()  # who has been told gets the lock only when this thread does wait
+            return super().wait(timeout)
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Tell, and wait. Who has been told gets the lock only when this thread does wait."""
-        self.waited_for.release()
-        return super().wait(timeout)
+    monkeypatch.setattr("rpiserve.threads.Condition", Observed)
+    return waits
 
 
 def nothing() -> None:
@@ -79,32 +80,59 @@ def test_grows_on_demand_and_is_bounded() -> None:
     assert pool.threads == 0
 
 
-def test_idle_thread_is_used_again() -> None:
+def test_idle_thread_is_used_again(idle: threading.Semaphore) -> None:
     """A thread that waits for work gets the next job, though the limit would allow another thread."""
     pool = ThreadPool("worker", 2, idle_seconds=PATIENCE)
-    pool._wake = condition = ObservedCondition()
     seen: list[threading.Thread] = []
     for _ in range(3):
         pool.submit(lambda: seen.append(threading.current_thread()))
-        assert condition.waited_for.acquire(timeout=PATIENCE)
+        assert idle.acquire(timeout=PATIENCE)
     assert len(seen) == 3
     assert len(set(seen)) == pool.threads == 1
 
 
-def test_second_job_does_not_count_on_an_idle_thread_that_is_spoken_for() -> None:
+def test_second_job_does_not_count_on_an_idle_thread_that_is_spoken_for(idle: threading.Semaphore) -> None:
     """Two jobs that come while one thread is idle get two threads, even before the idle one has taken the first."""
     pool = ThreadPool("worker", 2, idle_seconds=PATIENCE)
-    pool._wake = condition = ObservedCondition()
     pool.submit(nothing)
-    assert condition.waited_for.acquire(timeout=PATIENCE)
+    assert idle.acquire(timeout=PATIENCE)
     meeting = threading.Barrier(2)
-    with condition:  # the idle thread cannot move yet
+    with pool._lock:  # the idle thread cannot move yet
         pool.submit(lambda: meeting.wait(PATIENCE))
         pool.submit(lambda: meeting.wait(PATIENCE))
-    assert condition.waited_for.acquire(timeout=PATIENCE)
-    assert condition.waited_for.acquire(timeout=PATIENCE)
+    assert idle.acquire(timeout=PATIENCE)
+    assert idle.acquire(timeout=PATIENCE)
     assert pool.threads == 2
     assert not meeting.broken
+
+
+def test_the_last_to_become_idle_is_the_first_to_work(idle: threading.Semaphore) -> None:
+    """Of several idle threads the last one gets the next job, time and again, so that the others come to their end."""
+    pool = ThreadPool("worker", 3, idle_seconds=PATIENCE)
+    meeting = threading.Barrier(3)
+    for _ in range(3):
+        pool.submit(lambda: meeting.wait(PATIENCE))
+    for _ in range(3):
+        assert idle.acquire(timeout=PATIENCE)
+    seen: set[threading.Thread] = set()
+    for _ in range(5):
+        pool.submit(lambda: seen.add(threading.current_thread()))
+        assert idle.acquire(timeout=PATIENCE)
+    assert (len(seen), pool.threads) == (1, 3)
+
+
+def test_a_thread_that_is_woken_in_vain(idle: threading.Semaphore) -> None:
+    """A thread that another has taken the work from in the meantime waits again, and gets the next."""
+    pool = ThreadPool("worker", 1, idle_seconds=PATIENCE)
+    pool.submit(nothing)
+    assert idle.acquire(timeout=PATIENCE)
+    with pool._lock:  # it cannot move yet
+        assert pool.give_up(pool.submit(nothing))
+    assert idle.acquire(timeout=PATIENCE)
+    done = threading.Event()
+    pool.submit(done.set)
+    assert done.wait(PATIENCE)
+    assert pool.threads == 1
 
 
 def test_idle_thread_ends() -> None:
