@@ -5,7 +5,7 @@ each, ``name role hash date``, and is replaced as a whole by whoever changes it.
 """
 
 import base64
-import fcntl
+import errno
 import hashlib
 import hmac
 import os
@@ -20,7 +20,8 @@ import attrs
 from twisted.logger import Logger
 
 from rpiserve.errors import TokenError
-from rpiserve.stamp import stamp_of
+from rpiserve.replacing import locked
+from rpiserve.stamp import read_file, stamp_of
 from rpiserve.wire import NAME
 
 log = Logger()
@@ -38,6 +39,14 @@ LONGEST: Final = 200
 
 LOOK_SECONDS: Final = 1.0
 """How long what was read from the file is good without a look at it."""
+
+GRACE_SECONDS: Final = 60.0
+"""How long what was read from a file that has changed since is good while the machine cannot read it anew."""
+
+PASSING: Final = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
+)
+"""The errors that are the machine's, and say nothing of the file: it is out of something, or its disk fails."""
 
 
 @attrs.frozen
@@ -67,6 +76,8 @@ class Token:
         bytes.fromhex(digest)
         if not NAME.fullmatch(name) or role not in ROLES or len(digest) != 2 * hashlib.sha256().digest_size:
             raise ValueError(line)
+        if not created.isprintable():  # it is shown on terminals
+            raise ValueError(line)
         return cls(name, role, digest.lower(), created)
 
     def line(self) -> str:
@@ -79,8 +90,17 @@ def digest_of(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+class MachineError(TokenError):
+    """The token file could not be read for one of the errors in `PASSING`."""
+
+
 class TokenFile:
     """The file of all tokens, for those who check them and for those who change them.
+
+    Whoever checks tokens sees changes of the file within `LOOK_SECONDS`. A file that is wrong lets nobody in until it
+    is mended. If the machine fails, and not the file, those who were let in still are, for the file that has changed
+    may not concern them; but for `GRACE_SECONDS` at most, as it may be one of them whose token was revoked. Either
+    way reading is tried again at each look, and each error is logged once.
 
     Args:
         path: the file.
@@ -92,7 +112,10 @@ class TokenFile:
         self._clock = clock
         self._tokens: list[Token] = []
         self._looked = -LOOK_SECONDS
-        self._seen: object = None
+        self._seen: tuple[int, ...] | None = None  # the stamp of the file that the tokens are from
+        self._failing_since: float | None = None
+        self._failures = 0
+        self._told: set[str] = set()
 
     def load(self) -> None:
         """Read the file.
@@ -100,10 +123,15 @@ class TokenFile:
         Raises:
             TokenError: it cannot be read, others than its owner and group can, or a line is wrong.
         """
-        stamp = self._stamp()
-        if isinstance(stamp, OSError):
-            raise TokenError(f"the token file {self._path} cannot be read: {stamp.strerror}")
-        self._tokens, self._seen = self._read(), stamp
+        try:
+            content, status = read_file(self._path)
+        except OSError as error:
+            raise self._unreadable(error) from None
+        self._tokens, self._seen = self._parse(content, status), stamp_of(status)
+        if self._tokens:
+            log.info("tokens in {path}: {count}", path=self._path, count=len(self._tokens))
+        else:
+            log.warn("there are no tokens in {path}, so nobody can be let in: rpiserve token add", path=self._path)
 
     def find(self, secret: str) -> Token | None:
         """Return the token that ``secret`` is, as the file has it now; None if it is none."""
@@ -124,40 +152,64 @@ class TokenFile:
         return found
 
     def reload(self) -> None:
-        """Look at the file at the next use, however short ago that was done."""
-        self._looked = -LOOK_SECONDS
+        """Read the file now, whether it has changed or not, and log what is wrong with it even if that was told."""
+        self._told.clear()
+        self._reread()
 
     def _refresh(self) -> None:
-        now = self._clock()
-        if now - self._looked < LOOK_SECONDS:
+        if self._clock() - self._looked < LOOK_SECONDS:
             return
-        self._looked = now
-        stamp = self._stamp()
-        if stamp == self._seen or (isinstance(stamp, OSError) and isinstance(self._seen, OSError)):
-            return
-        self._seen = stamp
+        try:
+            unchanged = stamp_of(os.stat(self._path)) == self._seen
+        except OSError:
+            unchanged = False  # what is wrong shows when it is read
+        if unchanged:
+            self._looked = self._clock()
+            self._forget_failures()
+        else:
+            self._reread()
+
+    def _reread(self) -> None:
+        now = self._looked = self._clock()
         try:
             self.load()
-        except TokenError as error:  # whoever was to be let out shall not stay in because of that
-            self._tokens = []
-            log.error("{error}; no token is valid until that is mended", error=error)
+        except TokenError as error:
+            self._failures += 1
+            self._keep_or_drop(error, now)
         else:
-            log.info("read {count} tokens from {path}", count=len(self._tokens), path=self._path)
+            if self._failures:
+                log.info("they could be read again, after {count} attempts that failed", count=self._failures)
+            self._forget_failures()
 
-    def _stamp(self) -> object:
-        try:
-            return stamp_of(self._path)
-        except OSError as error:
-            return error
+    def _forget_failures(self) -> None:
+        self._failing_since = None
+        self._failures = 0
+        self._told.clear()
 
-    def _read(self) -> list[Token]:
+    def _keep_or_drop(self, error: TokenError, now: float) -> None:
+        if self._failing_since is None:
+            self._failing_since = now
+        if isinstance(error, MachineError) and self._tokens and now - self._failing_since < GRACE_SECONDS:
+            what = f"the tokens from before stay valid, for {GRACE_SECONDS:.0f} s at most if it has changed"
+        else:  # whoever was to be let out shall not stay in because of that
+            self._tokens, self._seen = [], None
+            what = "no token is valid until that is mended"
+        text = f"{error}; {what}"
+        if text not in self._told:
+            self._told.add(text)
+            log.error("{text}", text=text)
+
+    def _unreadable(self, error: OSError) -> TokenError:
+        kind = MachineError if error.errno in PASSING else TokenError
+        return kind(f"the token file {self._path} cannot be read: {error.strerror}")
+
+    def _parse(self, content: bytes, status: os.stat_result) -> list[Token]:
+        if status.st_mode & 0o007:
+            raise TokenError(f"the token file {self._path} is open to everybody: chmod 600 {self._path}")
         try:
-            if os.stat(self._path).st_mode & 0o007:
-                raise TokenError(f"the token file {self._path} is open to everybody: chmod 600 {self._path}")
-            lines = self._path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no text"
-            raise TokenError(f"the token file {self._path} cannot be read: {reason}") from None
+            lines = content.decode("utf-8").splitlines()
+        except UnicodeDecodeError:
+            raise TokenError(f"the token file {self._path} cannot be read: it is no text") from None
         tokens = []
         for number, line in enumerate(lines, 1):
             if line.strip() and not line.startswith("#"):
@@ -177,7 +229,13 @@ class TokenFile:
         Raises:
             TokenError: the file cannot be read.
         """
-        return self._read() if self._path.exists() else []
+        try:
+            content, status = read_file(self._path)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._unreadable(error) from None
+        return self._parse(content, status)
 
     def add(self, name: str, role: str) -> str:
         """Make a token, and return it; nobody can find it out later.
@@ -210,24 +268,11 @@ class TokenFile:
 
     @contextmanager
     def _changing(self) -> Iterator[list[Token]]:
-        # The lock is a file of its own, since this one is replaced.
-        lock = self._path.with_name(f".{self._path.name}.lock")
-        fresh = self._path.with_name(f".{self._path.name}.new")
         try:
-            with os.fdopen(os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600), "r+") as held:
-                fcntl.flock(held, fcntl.LOCK_EX)
-                tokens = self.tokens()
-                mode = os.stat(self._path).st_mode & 0o770 if self._path.exists() else 0o600
+            with locked(self._path) as file:
+                found = file.read()
+                tokens = [] if found is None else self._parse(*found)
                 yield tokens
-                with os.fdopen(os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
-                    os.fchmod(file.fileno(), mode)
-                    file.writelines(f"{token.line()}\n" for token in tokens)
-                    file.flush()
-                    os.fsync(file.fileno())
-                if self._path.exists():
-                    status = os.stat(self._path)
-                    if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
-                        os.chown(fresh, status.st_uid, status.st_gid)  # or the daemon could not read it any more
-                os.replace(fresh, self._path)
+                file.replace("".join(f"{token.line()}\n" for token in tokens).encode())
         except OSError as error:
             raise TokenError(f"the token file {self._path} cannot be changed: {error.strerror}") from None
