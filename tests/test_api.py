@@ -36,7 +36,7 @@ class Handlers(NoHandlers):
     def report(self) -> list[dict[str, Any]]:
         if self.error is not None:
             raise self.error
-        return [{"name": "°C", "runs": 3}]
+        return [{"name": "°C", "runs": 3, "error": None}, {"name": "garden/pump", "runs": 3, "error": "no answer"}]
 
 
 class Client:
@@ -255,6 +255,22 @@ def test_without_meta(client: Client, query: str) -> None:
     assert client.get(f"/data/basement/party_room?{query}") == 20.5
 
 
+@pytest.mark.parametrize(
+    ("path", "detail"),
+    [
+        ("garden/pump", "garden/pump has not brought a value yet: no answer; /sensors tells more"),
+        ("garden", "garden/pump has not brought a value yet: no answer; /sensors tells more"),
+        ("%C2%B0C", "°C has not brought a value yet; /sensors tells more"),
+        ("gard", "there is nothing at 'gard'; /data shows all there is"),
+        ("garden/pump/below", "there is nothing at 'garden/pump/below'; /data shows all there is"),
+    ],
+)
+def test_what_is_not_there_yet(client: Client, path: str, detail: str) -> None:
+    """Where a sensor has brought nothing so far, the error says that, and why."""
+    answer = client.ask(f"/data/{path}")
+    assert (answer.status, answer.json()["detail"]) == (404, detail)
+
+
 # --- ETag ------------------------------------------------------------------------------------------------------------
 
 
@@ -319,7 +335,7 @@ def test_no_tag_for_what_is_gone(client: Client, tree: DataTree) -> None:
 
 def test_sensors(client: Client) -> None:
     """The handlers are listed, and nobody keeps the list."""
-    assert client.get("/sensors") == [{"name": "°C", "runs": 3}]
+    assert [handler["name"] for handler in client.get("/sensors")] == ["°C", "garden/pump"]
     assert client.ask("/sensors/").headers["cache-control"] == "no-store"
 
 

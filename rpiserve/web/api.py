@@ -95,10 +95,17 @@ class Api:
         try:
             part = self._tree.find(path)
         except KeyError:
-            raise Problem(404, f"there is nothing at {format_path(path)!r}; /data shows all there is") from None
+            raise Problem(404, self._why_missing(format_path(path))) from None
         if _flag(request, b"meta"):
             return request.answer_json(codec.encode(part.meta(self._tree.now())))
         return answer_tagged(request, f'"{self._tree.revision(part)}"'.encode(), JSON, part.json)
+
+    def _why_missing(self, path: str) -> str:
+        for handler in self._handlers.report():  # that of a sensor has the name of its path
+            if f"{handler['name']}/".startswith(f"{path}/"):
+                why = f": {handler['error']}" if handler["error"] else ""
+                return f"{handler['name']} has not brought a value yet{why}; /sensors tells more"
+        return f"there is nothing at {path!r}; /data shows all there is"
 
     @app.route("/sensors", methods=READ)
     def sensors(self, request: LimitedRequest) -> Deferred[None]:

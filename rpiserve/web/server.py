@@ -45,7 +45,9 @@ def endpoint_for(
         endpoint: IStreamServerEndpoint = serverFromString(reactor, port)
     except (IndexError, KeyError) as error:
         if port.startswith("systemd:"):
-            raise StartError(f"--port {port}: systemd has handed over no such socket") from error
+            raise StartError(
+                f"--port {port}: systemd has handed over no socket of that name, which is its FileDescriptorName="
+            ) from error
         raise StartError(f"--port {port}: this is no endpoint: {error}") from error
     except Exception as error:  # each kind of endpoint raises what it likes
         raise StartError(f"--port {port}: this is no endpoint: {error}") from error
