@@ -18,7 +18,7 @@ from twisted.logger import Logger, globalLogBeginner
 from rpiserve.config import Config
 from rpiserve.data import DataTree
 from rpiserve.errors import RpiserveError, StartError
-from rpiserve.logs import python_logging
+from rpiserve.logs import python_logging, uncaught
 from rpiserve.logs.levels import Levels
 from rpiserve.logs.lines import JOURNAL, JSON, TEXT
 from rpiserve.logs.observer import LogObserver
@@ -110,8 +110,14 @@ def make_daemon(
     reactor.callWhenRunning(running)
     if observer is not None:
         python_logging.connect(observer)  # not when the reactor runs: before that there are threads already
-        reactor.addSystemEventTrigger("after", "shutdown", python_logging.disconnect)
+        uncaught.connect()
+        reactor.addSystemEventTrigger("after", "shutdown", _disconnect)
     return daemon
+
+
+def _disconnect() -> None:
+    python_logging.disconnect()
+    uncaught.disconnect()
 
 
 def _settle() -> None:
@@ -196,7 +202,7 @@ def run_foreground(daemon: Daemon, reactor: Any) -> None:
         daemon.privilegedStartService()
     except StartError:
         sys.stdout, sys.stderr = streams  # why it does not start is for whoever has started it
-        python_logging.disconnect()
+        _disconnect()
         raise
     daemon.startService()
     reactor.addSystemEventTrigger("before", "shutdown", daemon.stopService)

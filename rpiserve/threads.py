@@ -54,8 +54,8 @@ class ThreadPool:
         self._lock = threading.RLock()  # a finalizer that runs at any moment may submit, too
         self._jobs: deque[Job] = deque()
         self._strength = 0  # threads that work or wait for work
-        # What wakes each idle thread. The one that has idled least gets the next job, so that those come to their end for
-        # which there is too little to do.
+        # What wakes each idle thread. The one that has idled least gets the next job, so that those come to their end
+        # for which there is too little to do.
         self._idle: list[Condition] = []
         self._stuck = 0  # threads whose job was given up
 

@@ -83,7 +83,8 @@ class Website:
         access = Access(self._tokens, config.open, reactor)
         cors = config.cors or registry.cors_policy
         provenance = Provenance(config.open, config.get_commands, cors)
-        metrics = Metrics(service, tree, started, [*stats, routes.pool, self._streams, access])
+        own = [*stats, routes.pool, self._streams, access, *([] if self._requests is None else [self._requests])]
+        metrics = Metrics(service, tree, started, own)
         api = Api(
             tree=tree,
             handlers=handlers,

@@ -1,9 +1,11 @@
 """The log: its lines, which there are, where they go, and what never is in them."""
 
+import errno
 import io
 import json
 import os
 import re
+import stat
 import syslog
 import threading
 from collections.abc import Callable
@@ -17,11 +19,12 @@ from twisted.logger import LogEvent, Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 
 from rpiserve import logger as handler_logger
+from rpiserve.errors import StartError
 from rpiserve.logs.levels import LEVELS, Levels
 from rpiserve.logs.lines import FORMATS, JOURNAL, JSON, MOST_BYTES, TEXT
 from rpiserve.logs.observer import LogObserver
 from rpiserve.logs.outputs import Output, Stream, Syslog, is_journal
-from rpiserve.logs.rotating_file import RotatingFile
+from rpiserve.logs.rotating_file import RotatingFile, open_log
 
 TOKEN = "rpi_" + "x" * 43
 MORNING = 1795255575.25
@@ -33,9 +36,14 @@ class Lines:
 
     def __init__(self) -> None:
         self.data = b""
+        self.lost = 0
+        self.full = False
 
     def write(self, data: bytes) -> None:
-        self.data += data
+        if self.full:
+            self.lost += data.count(b"\n")
+        else:
+            self.data += data
 
     @property
     def text(self) -> str:
@@ -281,12 +289,16 @@ def test_a_stream_that_is_gone() -> None:
     """What nobody can read any more is no error: a daemon outlives its terminal."""
     closed = io.StringIO()
     closed.close()
-    Stream(closed).write(b"a\n")
+    gone = Stream(closed)
+    gone.write(b"a\n")
+    assert gone.lost == 1
     reading, writing = os.pipe()
     os.close(reading)
     stream = os.fdopen(writing, "w")
-    Stream(stream).write(b"a\n")
+    gone = Stream(stream)
+    gone.write(b"a\nb\n")
     stream.close()
+    assert gone.lost == 2
 
 
 def test_a_signal_while_a_line_is_written(tmp_path: Path, open_file: "Open", monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,6 +320,79 @@ def test_a_signal_while_a_line_is_written(tmp_path: Path, open_file: "Open", mon
         output, depth = Stream(stream), 0
         output.write(b"the line\n")
     assert (tmp_path / "out").read_text() == "the signal\nthe line\n"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_lines_that_are_lost(format: str) -> None:
+    """When the log can be written again it says how many lines were lost; there and in the metrics, and once."""
+    lines = Lines()
+    observer = LogObserver(format, lines, Levels())
+
+    def log(*texts: str) -> list[str]:
+        lines.data = b""
+        for text in texts:
+            observer(event_of(text))
+        return lines.text.splitlines()
+
+    assert len(log("a")) == 1
+    lines.full = True
+    assert log("b", "c", "d") == []
+    lines.full = False
+    one, note = log("e")
+    assert "e" in one
+    assert "3 lines of the log before the one above were lost: they could not be written" in note
+    assert len(log("f", "g")) == 2
+    assert [(sample.labels, sample.value) for sample in observer.samples()] == [(("daemon",), 3)]
+
+
+def test_a_note_that_is_lost() -> None:
+    """If there was room for the line but not for the note, the next says how many it were."""
+    lines = Lines()
+    observer = LogObserver(TEXT, lines, Levels())
+    lines.full = True
+    observer(event_of("a"))
+    lines.full = False
+    write = lines.write
+
+    def full_after_it(data: bytes) -> None:
+        write(data)
+        lines.full = True
+
+    lines.write = full_after_it  # type: ignore[method-assign]
+    observer(event_of("b"))
+    lines.full, lines.write = False, write  # type: ignore[method-assign]
+    observer(event_of("c"))
+    assert "2 lines of the log" in lines.text
+    assert [line.rpartition(": ")[2] for line in lines.text.splitlines()] == ["b", "c", "they could not be written"]
+
+
+def short_of_room(monkeypatch: pytest.MonkeyPatch, room: int) -> list[int]:
+    """Let `os.write` write to no file more than ``room`` bytes, which may be changed in the result."""
+    write, left = os.write, [room]
+
+    def limited(file: int, data: bytes) -> int:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "no room")
+        done = write(file, bytes(data[: left[0]]))
+        left[0] -= done
+        return done
+
+    monkeypatch.setattr(os, "write", limited)
+    return left
+
+
+def test_a_stream_to_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that was written by halves does not get into the next."""
+    with (tmp_path / "out").open("w") as stream:
+        output = Stream(stream)
+        room = short_of_room(monkeypatch, 6)
+        for line in (b"one\n", b"two\n", b"three\n"):
+            output.write(line)
+        assert output.lost == 2
+        room[0] = 100
+        output.write(b"four\n")
+    assert (tmp_path / "out").read_text() == "one\ntw\nfour\n"
+    assert output.lost == 2
 
 
 def test_syslog(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,10 +549,204 @@ def test_a_full_disk(tmp_path: Path) -> None:
     """What there is no room for is counted, and the daemon goes on."""
     file = RotatingFile(Path("/dev/full"), 5, 1)
     file.write(b"one\n")
-    file.write(b"two\n")
+    file.write(b"two\nthree\n")
     file.close()
-    assert file.lost == 2
+    file.write(b"four\n")
+    assert file.lost == 4
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_not_rotated(tmp_path: Path, open_file: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no room nothing is put aside, and no old file has to go for an empty one."""
+    file = open_file(limit=10, keep=2)
+    for letter in "abc":
+        file.write(f"{letter * 5}\n".encode())
+    room = short_of_room(monkeypatch, 0)
+    for letter in "defghijk":
+        file.write(f"{letter * 5}\n".encode())
+    assert contents(tmp_path) == {"app.log": "", "app.log.1": "ccccc\n", "app.log.2": "bbbbb\n"}
+    assert file.lost == 8
+    room[0] = 100
+    file.write(b"lllll\n")
+    file.write(b"mmm\n")
+    assert contents(tmp_path) == {"app.log": "lllll\nmmm\n", "app.log.1": "ccccc\n", "app.log.2": "bbbbb\n"}
+
+
+def test_half_a_line(tmp_path: Path, open_file: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what was written by halves the whole lines stay, the half one is cut off, and what is lost is counted."""
+    file = open_file(limit=1000)
+    room = short_of_room(monkeypatch, 14)
+    file.write(b"zero\none\ntwo\nthree\n")
+    assert contents(tmp_path) == {"app.log": "zero\none\ntwo\n"}
+    assert file.lost == 1
+    room[0] = 3
+    file.write(b"four\nfive\n")
+    room[0] = 100
+    file.write(b"six\n")
+    assert contents(tmp_path) == {"app.log": "zero\none\ntwo\nsix\n"}
+    assert file.lost == 3
+
+
+def test_half_a_line_that_cannot_be_cut_off(tmp_path: Path, open_file: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If somebody else writes to the file, too, nothing of that is cut off: the next line begins on one of its own."""
+    file = open_file(limit=1000)
+    room = short_of_room(monkeypatch, 3)
+    written = os.write
+
+    def interrupted(descriptor: int, data: bytes) -> int:
+        try:
+            return written(descriptor, data)
+        except OSError:
+            with (tmp_path / "app.log").open("a") as other:
+                other.write("other\n")
+            raise
+
+    monkeypatch.setattr(os, "write", interrupted)
+    file.write(b"zero\n")
+    monkeypatch.setattr(os, "write", written)
+    file.write(b"one\n")
+    assert file.reopen()
+    room[0] = 100
+    file.write(b"two\n")
+    assert contents(tmp_path) == {"app.log": "zerother\n\ntwo\n"}
+    assert file.lost == 2
+
+
+def test_the_real_size_counts(tmp_path: Path, open_file: Open) -> None:
+    """A file that somebody else has emptied has room again."""
+    file = open_file(limit=10)
+    file.write(b"one-one\n")
+    os.truncate(tmp_path / "app.log", 0)
+    file.write(b"two-two\n")
+    assert contents(tmp_path) == {"app.log": "two-two\n"}
+
+
+# --- what is no regular file -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    """A FIFO without a reader."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return path
+
+
+def test_a_fifo_without_a_reader(fifo: Path, tmp_path: Path) -> None:
+    """Nobody waits for the reader of a FIFO: that there is none is an error, and said so."""
+    link = tmp_path / "link"
+    link.symlink_to(fifo)
+    for path in (fifo, link):
+        with pytest.raises(
+            StartError, match=r"^--log-file: cannot write to .*: it is a FIFO, and nobody reads from it$"
+        ):
+            open_log("--log-file", path, 10, 1)
+
+
+def test_a_fifo_that_nobody_reads(fifo: Path) -> None:
+    """A reader that does not read keeps nobody waiting: what does not fit in is lost, and no line gets into another."""
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    file = RotatingFile(fifo, 10, 1)
+    line = b"x" * 9999 + b"\n"
+    while not file.lost:
+        file.write(line)
+    file.write(b"y\n" * 9999)
+    lost = file.lost
+    assert lost == 10_000
+    data = os.read(reader, 1 << 20)
+    file.write(b"z\n")
+    *whole, half, last, end = (data + os.read(reader, 1 << 20)).split(b"\n")
+    assert {*whole} == {line[:-1]}
+    assert half == b"x" * len(half)
+    assert (last, end, file.lost) == (b"z", b"", lost)
+    os.close(reader)
+    file.write(b"z\n")  # nobody is there any more
+    assert file.lost == lost + 1
+    assert not file.reopen()
+    file.rotate()
+    assert fifo.is_fifo()
+    file.close()
+
+
+def test_a_link(tmp_path: Path) -> None:
+    """A link to a file stays in its place: what it leads to is put aside, in the folder where that is."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "here" / "app.log"
+    link.symlink_to("../there/real.log")
+    file = RotatingFile(link, 5, 1)
+    for line in (b"one\n", b"two\n", b"three\n"):
+        file.write(line)
+    link.unlink()
+    link.symlink_to("../there/other.log")
+    assert file.reopen()
+    file.write(b"four\n")
+    file.close()
+    assert link.is_symlink()
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["app.log"]
+    assert contents(tmp_path / "there") == {"real.log": "three\n", "real.log.1": "two\n", "other.log": "four\n"}
+
+
+def test_standard_output_that_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where standard output is a file that is put aside; if it has been deleted it is emptied. The link stays."""
+    with (tmp_path / "out").open("w") as stream:
+        link = Path(f"/proc/self/fd/{stream.fileno()}")
+        file = RotatingFile(link, 5, 1)
+        file.write(b"one\n")
+        file.write(b"two\n")
+        file.close()
+        assert contents(tmp_path) == {"out": "two\n", "out.1": "one\n"}
+        (tmp_path / "out.1").unlink()
+        moved: list[Path] = []
+        monkeypatch.setattr(Path, "rename", lambda path, target: moved.append(path))
+        file = RotatingFile(link, 5, 1)
+        file.write(b"three\n")
+        assert (link.read_text(), moved) == ("three\n", [])
+        file.close()
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "/dev/full"])
+def test_a_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device will do, and is never put aside."""
+    moved: list[Path] = []
+    monkeypatch.setattr(Path, "rename", lambda path, target: moved.append(path))
+    file = RotatingFile(Path(name), 5, 1)
+    for line in (b"one\n", b"two\n"):
+        file.write(line)
+    file.rotate()
+    assert file.lost == (2 if name == "/dev/full" else 0)
+    assert moved == []
+    file.close()
+
+
+def test_standard_output_as_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What standard output stands for may be a pipe: it has a reader."""
+    reading, writing = os.pipe()
+    file = RotatingFile(Path(f"/proc/self/fd/{writing}"), 5, 1)
+    file.write(b"one\n")
+    assert os.get_blocking(writing)
+    assert os.read(reading, 100) == b"one\n"
+    file.close()
+    for each in (reading, writing):
+        os.close(each)
+
+
+def test_what_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is neither a file nor a FIFO nor a device that takes lines is refused, and nothing stays open."""
+    path = tmp_path / "app.log"
+    path.write_text("")
+    real, opened = os.fstat, []
+
+    def as_a_disk(file: int) -> os.stat_result:
+        opened.append(file)
+        return os.stat_result((stat.S_IFBLK | 0o600, *real(file)[1:]))
+
+    monkeypatch.setattr(os, "fstat", as_a_disk)
+    with pytest.raises(OSError, match="neither a file nor a FIFO"):
+        RotatingFile(path, 5, 1)
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
 
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:

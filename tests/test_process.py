@@ -17,7 +17,7 @@ from twisted.logger import LogEvent, capturedLogs, formatEvent
 from rpiserve import App, process
 from rpiserve.config import Config
 from rpiserve.errors import StartError
-from rpiserve.logs import python_logging
+from rpiserve.logs import python_logging, uncaught
 from rpiserve.logs.rotating_file import RotatingFile
 from rpiserve.messaging.address import RedisAddress
 from rpiserve.process import (
@@ -65,6 +65,18 @@ def stderr(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 @pytest.fixture
+def last_words(stderr: io.StringIO, logged_failures: list[LogEvent]) -> Iterator[io.StringIO]:
+    """What the watchdog writes to standard error. The log has the same in the end."""
+    others = threading.enumerate()
+    yield stderr
+    for thread in threading.enumerate():
+        if thread.name == "rpiserve-watchdog-line" and thread not in others:
+            thread.join(LONG)
+    assert [f"rpiserve: {formatEvent(event)}" for event in logged_failures] == stderr.getvalue().splitlines()
+    logged_failures.clear()
+
+
+@pytest.fixture
 def lasting_thread() -> Iterator[None]:
     """A thread that is no daemon."""
     enough = threading.Event()
@@ -75,38 +87,38 @@ def lasting_thread() -> Iterator[None]:
     thread.join()
 
 
-def test_watchdog_ends_the_process(stderr: io.StringIO) -> None:
+def test_watchdog_ends_the_process(last_words: io.StringIO) -> None:
     """When its time has passed it leaves a line that names what still runs, and ends the process with an error."""
     ending = Ending()
     Watchdog(0, lambda: ["garden/pump", "on_stop bye"], ending).arm()
     assert ending.wait() == [1]
-    line = stderr.getvalue()
+    line = last_words.getvalue()
     assert line.startswith("rpiserve: not ended in time, so ended by force; still running: garden/pump, on_stop bye")
     assert line.count("\n") == 1
 
 
 @pytest.mark.usefixtures("lasting_thread")
-def test_watchdog_names_threads(stderr: io.StringIO) -> None:
+def test_watchdog_names_threads(last_words: io.StringIO) -> None:
     """A thread of the app's own, for which Python would wait, is named as well."""
     ending = Ending()
     Watchdog(0, list, ending).arm()
     ending.wait()
-    assert "the thread lasting" in stderr.getvalue()
+    assert "the thread lasting" in last_words.getvalue()
 
 
-def test_watchdog_with_nothing_to_name(stderr: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watchdog_with_nothing_to_name(last_words: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     """If nothing of the app's runs the line says so."""
     monkeypatch.setattr(process, "_lasting_threads", list)
     ending = Ending()
     Watchdog(0, list, ending).arm()
     ending.wait()
-    assert stderr.getvalue().endswith("still running: nothing of the app's\n")
+    assert last_words.getvalue().endswith("still running: nothing of the app's\n")
 
 
-@pytest.mark.usefixtures("stderr")
+@pytest.mark.usefixtures("last_words")
 def test_watchdog_does_not_wait_for_its_line() -> None:
     """A standard error that hangs, or whatever else keeps the line from being written, does not hold it up."""
-    ending, enough, others = Ending(), threading.Event(), threading.enumerate()
+    ending, enough = Ending(), threading.Event()
 
     def hang() -> list[str]:
         enough.wait()
@@ -117,9 +129,6 @@ def test_watchdog_does_not_wait_for_its_line() -> None:
         assert ending.wait() == [1]
     finally:
         enough.set()
-        for thread in threading.enumerate():
-            if thread.name == "rpiserve-watchdog-line" and thread not in others:
-                thread.join(LONG)
 
 
 @pytest.mark.usefixtures("stderr")
@@ -171,6 +180,7 @@ def _own_logging() -> Iterator[None]:
     """Leave Python's `logging` to the tests, whatever daemon was made."""
     yield
     python_logging.disconnect()
+    uncaught.disconnect()
 
 
 @pytest.mark.usefixtures("signals")

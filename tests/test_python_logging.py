@@ -29,6 +29,7 @@ class Log:
 
     def __init__(self) -> None:
         self._data = b""
+        self.lost = 0
 
     def write(self, data: bytes) -> None:
         self._data += data

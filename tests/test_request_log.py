@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -36,16 +37,26 @@ class File:
     """Keeps what is written to it.
 
     Attributes:
+        path: where it is said to be.
+        full: whether it takes nothing more.
+        lost: how many lines it has not taken.
         writes: each piece.
         reopened: how often it was opened anew.
     """
 
+    path = "requests.log"
+
     def __init__(self) -> None:
+        self.full = False
+        self.lost = 0
         self.writes: list[bytes] = []
         self.reopened = 0
 
     def write(self, data: bytes) -> None:
-        self.writes.append(data)
+        if self.full:
+            self.lost += data.count(b"\n")
+        else:
+            self.writes.append(data)
 
     def reopen(self) -> bool:
         self.reopened += 1
@@ -207,6 +218,11 @@ def test_behind_a_proxy() -> None:
         ("/data?", "/data?"),
         ("/rpi_" + "S3CRET" * 8, "/rpi_***"),
         ("http://me:S3CRET@localhost/data", "http://me:***@localhost/data"),
+        ("/data/rpi%5F" + "S3CRET" * 8, "/data/rpi_***"),
+        ("/data/%72p%69_" + "S%33CRE%54" * 8 + "/a", "/data/rpi_***/a"),
+        ("/data/rpi%255f" + "S3CRET" * 8 + "?meta=1", "/data/rpi_***?meta=1"),
+        ("/data/password%3DS3CRET%20%26a=%e9", "/data/password=***%20&a=%E9"),
+        ("/data/a%2eb%20c%e9", "/data/a%2eb%20c%e9"),
     ],
 )
 def test_targets(target: str, shown: str | None) -> None:
@@ -237,6 +253,14 @@ def test_headers() -> None:
     [line] = house.lines()
     assert "S3CRET" not in str(line)
     assert (line["referer"], line["agent"]) == ("http://me:***@pi.lan/a", "rpi_*** password=***")
+
+
+def test_an_encoded_referer() -> None:
+    """What is secret in a referer is hidden in encoded form as well."""
+    house = House()
+    house.ask(request("/data", "GET", "Referer: http://pi.lan/http%3a%2f%2fme%3aS3CRET%40pi.lan/b%20c"))
+    [line] = house.lines()
+    assert line["referer"] == "http://pi.lan/http://me:***@pi.lan/b%20c"
 
 
 def test_whose_token(tmp_path: Path) -> None:
@@ -335,6 +359,30 @@ def test_old_files_are_deleted(tmp_path: Path) -> None:
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["requests.log", "requests.log.1", "requests.log.2"]
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3000
+
+
+def test_lines_that_are_lost() -> None:
+    """What the file does not take is counted, and when it takes something again the log tells how much that was."""
+    house = House()
+
+    def ask(times: int) -> list[str]:
+        with capturedLogs() as logged:
+            for _ in range(times):
+                house.ask(request("/data"))
+            house.clock.advance(FLUSH_SECONDS)
+        return [formatEvent(event) for event in logged if event["log_namespace"] == "rpiserve.web.request_log"]
+
+    def lost() -> list[tuple[tuple[str, ...], float]]:
+        return [(sample.labels, sample.value) for sample in house.log.samples()]
+
+    assert ask(1) == []
+    house.file.full = True
+    assert ask(2) == ask(1) == []
+    assert lost() == [(("requests",), 3)]
+    house.file.full = False
+    assert ask(1) == ["3 lines of the log of requests were lost"]
+    assert ask(1) == []
+    assert lost() == [(("requests",), 3)]
 
 
 def test_off_by_default() -> None:

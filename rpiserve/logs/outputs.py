@@ -6,11 +6,21 @@ import syslog
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+
+from rpiserve.ports import Metric
+
+LOST: Final = Metric("rpiserve_log_lost_total", "Lines that could not be written.", "counter", ("log",))
 
 
 class Output(Protocol):
-    """Where lines go."""
+    """Where lines go.
+
+    Attributes:
+        lost: how many lines could not be written.
+    """
+
+    lost: int
 
     def write(self, data: bytes) -> None:
         """Write one or more whole lines, from any thread. Never raises."""
@@ -22,9 +32,14 @@ class Stream:
 
     Args:
         stream: one of them.
+
+    Attributes:
+        lost: how many lines nobody could read any more.
     """
 
     def __init__(self, stream: Any) -> None:
+        self.lost = 0
+        self._torn = False
         self._stream = stream
         # A signal is logged, too, and it may come while this very thread writes a line. For the same reason no buffer
         # of Python's is written to: those refuse that.
@@ -41,16 +56,46 @@ class Stream:
                 except io.UnsupportedOperation:  # it stands in for the real one
                     self._stream.write(data.decode())
                 else:
-                    write_all(file, data)
-            except (OSError, ValueError):  # a terminal that is gone, a pipe without a reader, a file that is closed
-                pass
+                    done = write_lines(file, data, self._torn)
+                    self._torn = done.torn
+                    self.lost += done.lost
+            except (OSError, ValueError):  # a terminal that is gone, a file that is closed
+                self.lost += data.count(b"\n")
 
 
-def write_all(file: int, data: bytes) -> None:
-    """Write ``data``, however many calls of the system it takes."""
+class Written(NamedTuple):
+    """What has become of lines.
+
+    Attributes:
+        size: how many bytes were written.
+        part: how many of them are of a line that is not whole.
+        torn: whether the last line in the file is not whole.
+        lost: how many lines are not in the file.
+    """
+
+    size: int
+    part: int
+    torn: bool
+    lost: int
+
+
+def write_lines(file: int, data: bytes, torn: bool) -> Written:
+    """Write lines, however many calls of the system it takes, unless the disk is full or there is nobody to read them.
+
+    Args:
+        file: a file descriptor.
+        data: the lines.
+        torn: whether the line before them is not whole, so that they have to begin on a new one.
+    """
+    if torn:
+        data = b"\n" + data
     rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(file, rest) :]
+    with suppress(OSError):
+        while rest:
+            rest = rest[os.write(file, rest) :]
+    size = len(data) - len(rest)
+    whole = data.rfind(b"\n", 0, size) + 1
+    return Written(size, size - whole, size > whole if size else torn, data.count(b"\n", max(whole, torn)))
 
 
 class Syslog:
@@ -58,9 +103,13 @@ class Syslog:
 
     Args:
         name: what we are called there.
+
+    Attributes:
+        lost: 0, for it does not tell.
     """
 
     def __init__(self, name: str) -> None:
+        self.lost = 0
         syslog.openlog(name, syslog.LOG_PID, syslog.LOG_DAEMON)
 
     def write(self, data: bytes) -> None:

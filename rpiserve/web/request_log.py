@@ -6,16 +6,19 @@ a value, of a referer neither, and of credentials nothing. What clients send is 
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, unquote
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.web.http import datetimeToLogString
 
 from rpiserve import codec
+from rpiserve.logs.outputs import LOST
 from rpiserve.logs.rotating_file import RotatingFile
+from rpiserve.ports import Sample
 from rpiserve.redaction import HIDDEN, redact
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ SHOWN: Final = frozenset(("after", "before", "meta", "name", "path", "points", "
 
 _FIELD = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 _ESCAPED = re.compile(r'[^ -~]|["\\]')
+_PRINTABLE: Final = "".join(map(chr, range(ord("!"), ord("~") + 1))).replace("%", "")
 
 
 class RequestLog:
@@ -66,6 +70,7 @@ class RequestLog:
         self._waiting = bytearray()
         self._timer: IDelayedCall | None = None
         self._closing = False
+        self._told = 0  # how many lost lines the log tells of
 
     def note(self, request: "LimitedRequest", since: float) -> None:
         """Note that ``request``, which came at ``since`` by the reactor's clock, was answered, or given up."""
@@ -109,8 +114,16 @@ class RequestLog:
             self._timer.cancel()
             self._timer = None
         if self._waiting:
+            lost = self._file.lost
             self._file.write(bytes(self._waiting))
             self._waiting.clear()
+            if self._told < self._file.lost == lost:
+                log.warn("{lost} lines of the log of requests were lost", lost=lost - self._told)
+                self._told = lost
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield what ``/metrics`` shows of it."""
+        yield LOST.sample(self._file.lost, "requests")
 
     def close(self) -> None:
         """Write what waits, and keep nothing waiting from now on."""
@@ -139,15 +152,19 @@ def _json(entry: dict[str, Any]) -> bytes:
 
 
 @lru_cache(maxsize=128)  # clients say the same things all the time, and to look for secrets in them takes long
-def _escaped(raw: bytes, most: int) -> str:
-    text = redact(raw[: most + MOST_BEHIND].decode("latin-1"))[:most]
-    return _ESCAPED.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+def _escaped(raw: bytes, most: int, is_url: bool = False) -> str:
+    text = redact(raw[: most + MOST_BEHIND].decode("latin-1"))
+    if is_url and "%" in text:
+        decoded = unquote(text, "latin-1")
+        if (hidden := redact(decoded)) != decoded:
+            text = quote(hidden, _PRINTABLE, "latin-1")
+    return _ESCAPED.sub(lambda match: f"\\x{ord(match[0]):02x}", text[:most])
 
 
 def _shown_target(uri: bytes) -> str:
     path, mark, query = uri[: MOST_TARGET + MOST_BEHIND].partition(b"?")
     fields = b"&".join(_shown_field(field) for field in query.split(b"&")) if query else b""
-    return _escaped(path + mark + fields, MOST_TARGET)
+    return _escaped(path + mark + fields, MOST_TARGET, is_url=True)
 
 
 def _shown_field(field: bytes) -> bytes:
@@ -159,4 +176,4 @@ def _shown_field(field: bytes) -> bytes:
 
 
 def _shown_referer(header: bytes | None) -> str:
-    return "-" if header is None else _escaped(re.split(rb"[?#]", header, maxsplit=1)[0], MOST_HEADER)
+    return "-" if header is None else _escaped(re.split(rb"[?#]", header, maxsplit=1)[0], MOST_HEADER, is_url=True)

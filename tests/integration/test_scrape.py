@@ -109,6 +109,7 @@ SHOWN = {
     "rpiserve_reactor_lag_max_seconds",
     "rpiserve_reactor_blocked_total",
     "rpiserve_reactor_blocked_seconds_total",
+    "rpiserve_log_lost_total",
     "process_virtual_memory_bytes",
     "process_resident_memory_bytes",
     "process_start_time_seconds",
