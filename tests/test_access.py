@@ -16,7 +16,7 @@ from twisted.web.resource import IResource, Resource
 from rpiserve.declare.routes import BUILT_IN
 from rpiserve.errors import ConfigError
 from rpiserve.tokens import LOOK_SECONDS, TokenFile
-from rpiserve.web.access import PUBLIC, TABLE, Access, needed
+from rpiserve.web.access import PUBLIC, QUIET_SECONDS, TABLE, Access, needed
 from rpiserve.web.api import Api
 from rpiserve.web.channel import FREE_BODY, LimitedRequest
 from rpiserve.web.proxy import TrustedProxies
@@ -171,6 +171,19 @@ def test_a_token_that_may_only_read(house: House) -> None:
     assert answer.status == 403
     assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
     assert house.ask("/cmd", "POST", bearer(house.controller), JSON, body=b"{}").status == 400
+
+
+def test_who_shows_a_token_is_told_its_role(house: House, tmp_path: Path) -> None:
+    """Each answer to who is let in by a token, or a session, has its role; where there are no tokens there is none."""
+    for secret, role in ((house.reader, "read"), (house.controller, "control")):
+        for credentials in (bearer(secret), cookie_of(house.log_in(secret))):
+            for target in ("/cmds", "/data", "/data/nowhere"):
+                assert house.ask(target, "GET", credentials).headers["rpiserve-role"] == role
+    assert house.ask("/cmd", "POST", bearer(house.reader), JSON, body=b"{}").headers["rpiserve-role"] == "read"
+    for answer in (house.ask("/cmds"), house.ask("/health", "GET", bearer(house.reader))):
+        assert "rpiserve-role" not in answer.headers
+    (tmp_path / "open").mkdir()
+    assert "rpiserve-role" not in House(tmp_path / "open", tokens=False).ask("/cmds").headers
 
 
 def test_a_token_is_not_shown_in_a_query(house: House) -> None:
@@ -420,6 +433,24 @@ def test_throttle_is_bounded() -> None:
     assert len(vars(throttle)["_empty_at"]) <= MOST_ADDRESSES
 
 
+def test_guessing_is_in_the_log(house: House) -> None:
+    """The log says who guesses, but not as often as the guesser likes; a mistake or two it does not mention."""
+    with capturedLogs() as events:
+        for _ in range(FREE - 1):
+            house.ask("/data", "GET", bearer("x"), peer=LAN)
+        assert events == []
+        for _ in range(1000):
+            house.ask("/data", "GET", bearer("x"), peer=LAN)
+            house.clock.advance(0.5)
+        assert len(events) == 1
+        house.clock.advance(QUIET_SECONDS)
+        for _ in range(2 * FREE):
+            house.ask("/data", "GET", bearer("x"), peer=LAN)
+    texts = [formatEvent(event) for event in events]
+    assert [text.partition(" has sent too many wrong tokens")[0] for text in texts] == [LAN.host] * 2
+    assert "proxy" not in texts[0]
+
+
 # --- large bodies ---------------------------------------------------------------------------------------------------
 
 
@@ -505,11 +536,10 @@ def test_a_proxy_and_tokens(house: House) -> None:
     assert house.ask("/data", "GET", *FORWARDED).status == 401
 
 
-def test_a_wrong_token_by_a_proxy(house: House) -> None:
-    """When the clients of a proxy that nobody has named hold each other up, the log says once what to do."""
+def test_wrong_tokens_by_a_proxy(house: House) -> None:
+    """When the clients of a proxy that nobody has named hold each other up, the log says what to do."""
     with capturedLogs() as events:
-        house.log_in("x")
-        for _ in range(2):
+        for _ in range(FREE):
             house.log_in("x", *FORWARDED)
     [event] = events
     assert "--trusted-proxy" in formatEvent(event)

@@ -1,5 +1,6 @@
 """Which services there are on the bus."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -19,6 +20,27 @@ from rpiserve.messaging.memory import MemoryBus
 def clock() -> Clock:
     """The reactor's clock."""
     return Clock()
+
+
+class ComingBus(MemoryBus):
+    """The bus, when it is made to come and to forget all, as a server does that is started anew."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock, lambda: 0.0)  # type: ignore[arg-type]
+        self._told: list[Callable[[], object]] = []
+
+    def when_connected(self, connected: Callable[[], object]) -> None:
+        self._told.append(connected)
+
+    def lose_all(self) -> None:
+        """Forget what is announced."""
+        for name in brought(self.announced()):
+            self.withdraw(name)
+
+    def come(self) -> None:
+        """Tell that there is a connection."""
+        for connected in self._told:
+            connected()
 
 
 @pytest.fixture
@@ -137,6 +159,28 @@ def test_a_bus_that_is_away(bus: MemoryBus, clock: Clock, monkeypatch: pytest.Mo
         assert len(services(one)) == 1
     clock.advance(ANNOUNCE_SECONDS)
     assert len(services(one)) == 2
+
+
+def test_a_bus_that_comes_back(clock: Clock) -> None:
+    """Once the bus is back, which has kept nothing, each service is listed at once; one that has ended is not."""
+    bus = ComingBus(clock)
+    one, other, ended = (directory(name, bus, clock) for name in ("one", "other", "ended"))
+    for each in (one, other, ended):
+        each.start()
+    ended.stop()
+    for listed in (one, other):
+        bus.lose_all()
+        assert len(services(listed)) == 1
+        bus.come()
+        assert {service["name"] for service in services(listed)} == {"one", "other"}
+
+
+def test_a_bus_that_is_there_before_the_service(clock: Clock) -> None:
+    """A service that has not begun yet is not announced, whatever becomes of the bus."""
+    bus = ComingBus(clock)
+    directory("one", bus, clock)
+    bus.come()
+    assert brought(bus.announced()) == {}
 
 
 def test_an_error_of_ours(

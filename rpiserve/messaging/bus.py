@@ -34,7 +34,7 @@ class BusState:
         name: what it is called; it holds no password.
         connected: whether messages can be sent and do arrive.
         since: since when that is so, in seconds since the epoch.
-        error: what went wrong last, if anything has.
+        error: what has gone wrong, if it is not connected because of that.
     """
 
     kind: str
@@ -62,6 +62,10 @@ class Bus(Protocol):
 
     def watch(self, lost: Callable[[str], object]) -> None:
         """Have ``lost`` called with the reason whenever the connection has been lost."""
+        ...
+
+    def when_connected(self, connected: Callable[[], object]) -> None:
+        """Have ``connected`` called whenever there is a connection, the first one or another, and it can be used."""
         ...
 
     def publish(self, channel: str, message: bytes) -> Deferred[int]:

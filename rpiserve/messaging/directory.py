@@ -58,6 +58,7 @@ class Directory:
         self._bus = bus
         self._ticker = LoopingCall(self._announce)
         self._ticker.clock = clock
+        bus.when_connected(self._announce_again)
 
     def start(self) -> None:
         """Begin to announce this service."""
@@ -93,6 +94,11 @@ class Directory:
     def _announce(self) -> None:
         announced = self._bus.announce(self._instance, self._announcement, LASTING_SECONDS)
         announced.addErrback(_ignored)
+
+    def _announce_again(self) -> None:
+        # At once: a server that was started anew knows nobody, and until the next tick the others would not know us.
+        if self._ticker.running:
+            self._announce()
 
     def _listed(self, announced: Mapping[str, bytes]) -> list[dict[str, Any]]:
         entries: dict[str, tuple[_Entry, int]] = {self._own.name: (self._own, 1)}

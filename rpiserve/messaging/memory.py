@@ -60,6 +60,9 @@ class MemoryBus:
     def watch(self, lost: Callable[[str], object]) -> None:
         """Do nothing: there is no connection to be lost."""
 
+    def when_connected(self, connected: Callable[[], object]) -> None:
+        """Do nothing: there is none to be made, either."""
+
     def publish(self, channel: str, message: bytes) -> Deferred[int]:
         """Send ``message``; fires with how many receivers it has."""
         checked_size(message)

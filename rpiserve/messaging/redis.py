@@ -329,6 +329,7 @@ class RedisBus:
         self._endpoint = endpoint_for(address, reactor)
         self._subscriptions = Subscriptions()
         self._watchers: list[Callable[[str], object]] = []
+        self._greeters: list[Callable[[], object]] = []
         self._session: Session | None = None
         self._listening: Connection | None = None  # there before the session, while that is being made
         self._state = BusState("redis", address.name, False, wall())
@@ -344,6 +345,10 @@ class RedisBus:
     def watch(self, lost: Callable[[str], object]) -> None:
         """Have ``lost`` called with the reason whenever the connection has been lost."""
         self._watchers.append(lost)
+
+    def when_connected(self, connected: Callable[[], object]) -> None:
+        """Have ``connected`` called whenever there is a connection, the first one or another, and it can be used."""
+        self._greeters.append(connected)
 
     # --- the connection ----------------------------------------------------------------------------------------------
 
@@ -406,6 +411,7 @@ class RedisBus:
     async def _use(self, session: Session) -> None:
         self._session = session
         self._is_up()
+        self._tell("is connected", self._greeters)
         lost: Deferred[str] = Deferred()
         for connection in (session.commands, session.listening):
             connection.gone().addCallback(lambda reason: None if lost.called else lost.callback(reason))
@@ -413,14 +419,17 @@ class RedisBus:
         self._session = self._listening = None
         session.end(reason)
         self._is_down(reason)  # before the watchers: what they tell may ask at once how the bus is
-        for watcher in self._watchers:
+        self._tell("is lost", self._watchers, reason)
+
+    def _tell(self, what: str, listeners: Iterable[Callable[..., object]], *arguments: str) -> None:
+        for listener in listeners:
             try:
-                watcher(reason)
+                listener(*arguments)
             except Exception:  # noqa: BLE001 - whatever it is, it shall not keep us from connecting again
-                log.failure("while telling that {bus} is lost", bus=self._address.name)
+                log.failure("while telling that {bus} {what}", bus=self._address.name, what=what)
 
     def _is_up(self) -> None:
-        self._state = BusState("redis", self._address.name, True, self._wall(), self._state.error)
+        self._state = BusState("redis", self._address.name, True, self._wall())
         log.info("{bus} is connected", bus=self._address.name)
         self._has_tried()
 
@@ -519,9 +528,10 @@ class RedisBus:
 
     def announce(self, name: str, value: bytes, seconds: float) -> Deferred[None]:
         """Let all on the bus know ``value`` by ``name``."""
-        # A set of the names besides: to look for keys takes as long as there are any, the user's own among them.
-        listed = self._command(b"SADD", ANNOUNCED, encoded(name))
-        return listed.addCallback(lambda _: self.set(ANNOUNCEMENT + name, value, seconds))
+        # A set of the names besides: to look for keys takes as long as there are any, the user's own among them. The
+        # name comes last: who finds one without its value takes it out again.
+        kept = self.set(ANNOUNCEMENT + name, value, seconds)
+        return kept.addCallback(lambda _: self._command(b"SADD", ANNOUNCED, encoded(name))).addCallback(lambda _: None)
 
     def withdraw(self, name: str) -> Deferred[None]:
         """Take that back."""

@@ -49,6 +49,11 @@ TABLE: Final[dict[str, dict[str, str]]] = {
 }
 """What each built-in path needs, by its first segment and the method. What has no entry is closed."""
 
+QUIET_SECONDS: Final = 600.0
+"""How long the log says no more of wrong tokens, once it has."""
+
+PROXY_HINT: Final = "; if that is a proxy of yours, name it with --trusted-proxy, or its clients wait for each other"
+
 REASONS: Final = ("refused", "wrong", "role", "throttled")
 DENIED: Final = Metric(
     "rpiserve_http_denied_total", "Requests that were not let in, by the reason.", "counter", ("reason",)
@@ -87,7 +92,8 @@ class Access:
         self._tokens = tokens
         self._throttle = Throttle(clock)
         self._open = open
-        self._has_warned = False
+        self._clock = clock
+        self._quiet_until = 0.0
 
     @property
     def has_login(self) -> bool:
@@ -121,6 +127,7 @@ class Access:
             return
         token = self._token_of(request, self._tokens)
         request.token_name = token.name
+        request.set_headers({"Rpiserve-Role": token.role})  # so that a page offers nothing that would be refused
         if role == CONTROL and token.role != CONTROL:
             self.counts["role"] += 1
             scope = {b"WWW-Authenticate": b'Bearer realm="rpiserve", error="insufficient_scope", scope="control"'}
@@ -192,14 +199,21 @@ class Access:
         self._check_throttle(request)
         self._throttle.note(_address_of(request))
         self.counts["wrong"] += 1
-        if is_forwarded(request.requestHeaders) and not self._has_warned:
-            self._has_warned = True
-            log.warn(
-                "a wrong token has come from {address} with headers of a proxy; if that is yours, name it with "
-                "--trusted-proxy, or all who come by it wait for each other's wrong tokens",
-                address=request.client_host or "a unix socket",
-            )
+        self._tell(request)
         return Problem(401, why, {b"WWW-Authenticate": _CHALLENGE_WRONG})
+
+    def _tell(self, request: LimitedRequest) -> None:
+        """Say that an address has to wait, but not as often as somebody would like who fills disks."""
+        now = self._clock.seconds()
+        if now < self._quiet_until or not self._throttle.wait(_address_of(request)):
+            return
+        self._quiet_until = now + QUIET_SECONDS
+        log.warn(
+            "{address} has sent too many wrong tokens and has to wait; {wrong} were sent in all since the start{hint}",
+            address=request.client_host or "a client of the unix socket",
+            wrong=self.counts["wrong"],
+            hint=PROXY_HINT if is_forwarded(request.requestHeaders) else "",
+        )
 
     def _check_throttle(self, request: LimitedRequest) -> None:
         wait = self._throttle.wait(_address_of(request))

@@ -9,9 +9,14 @@ import pytest
 from daemon import Daemon, running_daemon
 from playwright.sync_api import Locator, Page, expect
 
+from rpiserve.tokens import TokenFile
+
+from conftest import GREENHOUSE  # isort: skip
+
 OpenPage = Callable[..., tuple[Page, Any]]
 
 LOST = "Connection lost, trying again"
+ONLY_READ = "This token may only read"
 NO_CONNECTION = r"net::ERR_(CONNECTION_(REFUSED|RESET)|INCOMPLETE_CHUNKED_ENCODING|EMPTY_RESPONSE)"
 
 BEFORE = """
@@ -328,6 +333,70 @@ def test_entering_while_values_change(page: Page) -> None:
     expect(figure).not_to_have_text(before or "")
     expect(zone).to_be_focused()
     expect(zone).to_have_value("12")
+
+
+# --- tokens ----------------------------------------------------------------------------------------------------------
+
+
+def log_in(page: Page, secret: str) -> None:
+    """Fill in the form, which is what is shown."""
+    page.get_by_label("Token").fill(secret)
+    page.keyboard.press("Enter")
+
+
+def test_token_that_may_only_read(open_page: OpenPage, tmp_path: Path) -> None:
+    """With a token that may only read no command can be sent, and it is said why; the next one to log in may."""
+    file = TokenFile(tmp_path / "tokens", lambda: 0.0)
+    reader, controller = file.add("reader", "read"), file.add("controller", "control")
+    with running_daemon(tmp_path, GREENHOUSE, "--token-file", "tokens") as daemon:
+        page, _ = open_page(daemon)
+        log_in(page, reader)
+        form = command(page, "water")
+        run = form.get_by_role("button", name="Run")
+        expect(run).to_be_disabled()
+        for button in page.get_by_role("button", name="Run").all():
+            expect(button).to_be_disabled()
+        expect(run).to_have_accessible_description(ONLY_READ)
+        expect(page.locator("#commands")).to_contain_text(ONLY_READ)
+        form.get_by_label("zone").fill("3")
+        form.get_by_label("zone").press("Enter")  # an answer of 403 would fail this
+        expect(form.locator(".outcome")).to_be_empty()
+
+        page.get_by_role("button", name="Log out").click()
+        log_in(page, controller)
+        expect(run).to_be_enabled()
+        expect(run).to_have_accessible_description("")
+        expect(page.locator("#commands")).not_to_contain_text(ONLY_READ, use_inner_text=True)
+        form.get_by_label("zone").fill("3")
+        form.get_by_label("zone").press("Enter")
+        expect(form.get_by_role("region", name="Result")).to_contain_text('"zone": 3')
+        page.context.close()
+
+
+def test_another_token_in_another_tab(open_page: OpenPage, tmp_path: Path) -> None:
+    """A page that is open learns of the role that is the browser's by now, and keeps what was entered."""
+    file = TokenFile(tmp_path / "tokens", lambda: 0.0)
+    reader, controller = file.add("reader", "read"), file.add("controller", "control")
+    with running_daemon(tmp_path, GREENHOUSE, "--token-file", "tokens") as daemon:
+        page, complaints = open_page(daemon)
+        complaints.expect(NO_CONNECTION)  # the stream of the session that has ended
+        log_in(page, controller)
+        form = command(page, "water")
+        form.get_by_label("zone").fill("3")
+        expect(form.get_by_role("button", name="Run")).to_be_enabled()
+        other = page.context.new_page()
+        other.goto(f"{daemon.url}/login")
+        log_in(other, reader)
+        expect(command(other, "water").get_by_role("button", name="Run")).to_be_disabled()
+        expect(form.get_by_role("button", name="Run")).to_be_disabled(timeout=30_000)
+        expect(form.get_by_label("zone")).to_have_value("3")
+        page.context.close()
+
+
+def test_no_tokens(page: Page) -> None:
+    """Where there are no tokens everybody may run the commands, and nothing is said of it."""
+    expect(command(page, "water").get_by_role("button", name="Run")).to_be_enabled()
+    expect(page.locator("#commands")).not_to_contain_text(ONLY_READ, use_inner_text=True)
 
 
 # --- sensors and services --------------------------------------------------------------------------------------------

@@ -398,6 +398,7 @@ async def test_closed(make_bus: Callable[[], Bus], name: str) -> None:
     """A closed bus delivers nothing more, sends nothing, and may be closed again; what was sent before is sent."""
     bus, ears = make_bus(), Ears()
     bus.watch(lambda reason: None)
+    bus.when_connected(lambda: None)
     await done(bus.start())
     await done(bus.subscribe(name, ears))
     sent = bus.publish(name, b"1")

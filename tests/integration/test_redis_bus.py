@@ -30,7 +30,7 @@ from twisted.protocols.portforward import ProxyFactory
 from rpiserve.errors import BusUnavailable, DataError, StartError
 from rpiserve.messaging.address import RedisAddress
 from rpiserve.messaging.bus import compile_pattern, encoded
-from rpiserve.messaging.redis import Connection, HiredisConnection, PlainConnection, RedisBus
+from rpiserve.messaging.redis import LOST, Connection, HiredisConnection, PlainConnection, RedisBus
 
 PARSERS = {"hiredis": HiredisConnection, "plain": PlainConnection}
 UP = "is connected$"
@@ -267,6 +267,7 @@ async def test_absent_at_the_start(server: RedisServer, parser: type[Connection]
             await attempt
     server.start()
     await news.until(UP)
+    assert bus.state.error is None
     assert await done(bus.publish("a channel", b"2")) == 1
     assert await ears.until(1) == [("a channel", b"2")]
     await done(bus.close())
@@ -295,6 +296,68 @@ async def test_watcher_that_raises(
     logged_failures.clear()
 
 
+class Arrivals:
+    """Counts how often it is told that there is a connection, and keeps what was announced by then."""
+
+    def __init__(self, bus: RedisBus) -> None:
+        self.count = 0
+        self._bus = bus
+        self._next: Deferred[dict[str, bytes]] = Deferred()
+        bus.when_connected(self._told)
+
+    def _told(self) -> None:
+        self.count += 1
+        assert self._bus.state.connected
+        announced = self._bus.announce("a service", b"%d" % self.count, 1000.0)
+        announced.addCallback(lambda _: self._bus.announced()).chainDeferred(self._next)
+
+    async def announced(self) -> dict[str, bytes]:
+        """Return what is announced once it has been told anew."""
+        found: dict[str, bytes] = await done(self._next)
+        self._next = Deferred()
+        return found
+
+
+@pytest_twisted.ensureDeferred
+async def test_told_of_each_connection(
+    server: RedisServer, parser: type[Connection], news: News, logged_failures: list[LogEvent]
+) -> None:
+    """Who wants to know is told of each connection as soon as it is there to be used; nobody keeps others from it."""
+    server.stop()
+    bus = bus_at(server.url, parser)
+    bus.when_connected(lambda: [][1])
+    arrivals = Arrivals(bus)
+    await done(bus.start())
+    assert arrivals.count == 0
+    for number in (1, 2):
+        server.start()
+        assert await arrivals.announced() == {"a service": b"%d" % number}
+        server.kill()
+        await news.until(DOWN + LOST)
+    await done(bus.close())
+    assert arrivals.count == 2
+    assert [event["log_failure"].type for event in logged_failures] == [IndexError] * 2
+    logged_failures.clear()
+
+
+@pytest_twisted.ensureDeferred
+async def test_listed_while_announced(redis_server: RedisServer, parser: type[Connection]) -> None:
+    """Who lists the services while one announces itself does not take it for one that has died."""
+    bus, name = bus_at(redis_server.url, parser), f"a new service by {parser.__name__}"
+    await done(bus.start())
+    keep = bus.set
+
+    def keep_later(key: str, value: bytes, seconds: float | None) -> Deferred[None]:
+        return bus.announced().addCallback(lambda _: keep(key, value, seconds))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bus, "set", keep_later)
+        await done(bus.announce(name, b"1", 1000.0))
+    assert (await done(bus.announced()))[name] == b"1"
+    await done(bus.withdraw(name))
+    await done(bus.close())
+
+
 @pytest_twisted.ensureDeferred
 async def test_killed_and_restarted(server: RedisServer, parser: type[Connection], news: News) -> None:
     """After a crash all is subscribed to again, many channels and patterns; what was published meanwhile is lost."""
@@ -315,6 +378,7 @@ async def test_killed_and_restarted(server: RedisServer, parser: type[Connection
     bus.unsubscribe(channels.pop(), ears)
     server.start()
     await news.until(UP)
+    assert bus.state.error is None
     [reason] = reasons
     assert reason.startswith("the connection was lost")
     channels.append("new")

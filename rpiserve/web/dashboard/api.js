@@ -22,9 +22,14 @@ export class ProblemError extends Error {
  * @throws {ProblemError} the service refused; any other error means that it did not answer.
  */
 export async function get(path, accepted = []) {
-  const response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-  learn(response.headers.get("Date"));
-  return parsed(response, accepted);
+  return parsed(await asked(path), accepted);
+}
+
+/** Get the commands, and whether they may be run: not by a token that may only read. */
+export async function getCommands() {
+  const response = await asked("/cmds");
+  const { Commands: commands } = await parsed(response, []);
+  return { commands, mayRun: response.headers.get("Rpiserve-Role") !== "read" };
 }
 
 /** Call a command, for as long as it takes, and return its result. */
@@ -35,6 +40,12 @@ export async function callCommand(name, args) {
     body: JSON.stringify({ Command: { Name: name, Args: args } }),
   });
   return (await parsed(response, [])).Command.Result;
+}
+
+async function asked(path) {
+  const response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+  learn(response.headers.get("Date"));
+  return response;
 }
 
 async function parsed(response, accepted) {

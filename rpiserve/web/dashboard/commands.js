@@ -12,11 +12,12 @@ const FOLD_FROM = 8;
 export class Commands {
   constructor() {
     this._list = byId("commands-list");
+    this._hint = byId("commands-hint");
     this._forms = new Map();
   }
 
   /** Show these commands; a form whose command is still the same keeps what was entered. */
-  show({ Commands: commands }) {
+  show({ commands, mayRun }) {
     const before = this._forms;
     this._forms = new Map();
     for (const { Command: command } of commands) {
@@ -36,6 +37,10 @@ export class Commands {
         this._list.insertBefore(element, place);
       }
     }
+    for (const form of this._forms.values()) {
+      form.refuse(mayRun ? null : this._hint);
+    }
+    this._hint.hidden = mayRun || this._forms.size === 0;
     byId("commands-empty").hidden = this._forms.size > 0;
   }
 }
@@ -56,6 +61,13 @@ class Form {
     this.element = h("article", { class: "card command", "aria-labelledby": this._id, "data-simple": simple });
     this.element.append(h("h3", { id: this._id }, ...titleOf(this._name)), ...docOf(command.Doc));
     this.element.append(this._form, this._outcome);
+  }
+
+  /** Let it not be run, for the reason that this element gives; with null, let it. */
+  refuse(hint) {
+    setAttribute(this._button, "disabled", hint !== null);
+    setAttribute(this._button, "title", hint?.textContent);
+    setAttribute(this._button, "aria-describedby", hint?.id);
   }
 
   _makeFields({ Args: annotations, Schema: schema }) {

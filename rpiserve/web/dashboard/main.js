@@ -2,7 +2,7 @@
  * The dashboard: puts the stream of events and what is asked for now and then together with what shows them.
  */
 
-import { ProblemError, get } from "./api.js";
+import { ProblemError, get, getCommands } from "./api.js";
 import { Commands } from "./commands.js";
 import { Detail } from "./detail.js";
 import { byId, h, setText } from "./dom.js";
@@ -49,7 +49,7 @@ function connectionChanged(state) {
 /** Get what the stream does not bring; after a restart the service may be another one. */
 async function load() {
   await Promise.all([
-    attempt(async () => commands.show(await get("/cmds"))),
+    attempt(async () => commands.show(await getCommands())),
     attempt(async () => sensors.replace(await get("/sensors"))),
     poll(),
   ]);
