@@ -10,6 +10,8 @@ from urllib.parse import quote, urlencode
 
 import attrs
 import msgspec
+from OpenSSL import SSL
+from service_identity import VerificationError
 from treq.client import HTTPClient
 from twisted.internet import error as net
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -56,6 +58,15 @@ NOBODY = "nobody listens"
 
 NOT_ALLOWED = (401, 403)
 """The statuses of those who are not let in."""
+
+UNVERIFIED = "certificate verify failed"
+"""OpenSSL's reason if a certificate is not trusted."""
+
+UNTRUSTED = (
+    "its certificate is not trusted, or out of date; the environment variable SSL_CERT_FILE names a file (PEM) with "
+    "those to trust, such as the daemon's own certificate if that signs itself"
+)
+"""What is said then. Twisted takes what OpenSSL trusts, and that takes it from there."""
 
 UNREACHABLE = (
     net.ConnectError,
@@ -540,4 +551,9 @@ def _reason(error: BaseException | None) -> str:
     """Return what went wrong with a connection, on one line."""
     if isinstance(error, ResponseFailed | RequestTransmissionFailed) and error.reasons:
         error = error.reasons[-1].value
+    if isinstance(error, SSL.Error):
+        reasons = [str(each[-1]) for each in error.args[0]] if error.args and isinstance(error.args[0], list) else []
+        return UNTRUSTED if UNVERIFIED in reasons else f"TLS has failed: {', '.join(reasons) or 'no reason is given'}"
+    if isinstance(error, VerificationError):
+        return "its certificate is for other hosts than the one of the URL"
     return codec.printable(" ".join(str(error).split()).rstrip(".")) or type(error).__name__

@@ -64,6 +64,7 @@ def find_app(name: str, option: str = "--module ") -> App:
         found = getattr(module, attribute, None)
         if isinstance(found, App):
             return found
+        _check_made(found, f"{module_name}.{attribute}")
         raise StartError(
             f"{module_name}.{attribute} is no App" if found is not None else f"no {attribute} in {module_name}"
         )
@@ -74,12 +75,18 @@ def find_app(name: str, option: str = "--module ") -> App:
     if len(apps) == 1:
         return next(iter(apps.values()))
     if not apps:
+        _check_made(usual, f"{module_name}.app")
         raise StartError(
             f"there is no App in the module {module_name}; it needs a line such as app = App('{module_name}')"
         )
     raise StartError(
         f"there are {len(apps)} Apps in the module {module_name}; say which with {option}{module_name}:NAME"
     )
+
+
+def _check_made(found: object, name: str) -> None:
+    if isinstance(found, type) and issubclass(found, App):
+        raise StartError(f"{name} is a class and no App yet; write app = {found.__name__}('a_name')")
 
 
 def _import(name: str, option: str) -> ModuleType:
@@ -90,7 +97,9 @@ def _import(name: str, option: str) -> ModuleType:
     token = importing.set(True)
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # whatever it raises, it is the user's code that did
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever it raises, it is the user's code that did
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             see = f"; see {option.strip()}" if option else ""
             raise StartError(f"there is no module {name} in {os.getcwd()} or on Python's path{see}") from error

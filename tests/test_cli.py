@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from deferreds import brought
+from OpenSSL import SSL
+from service_identity import VerificationError
 from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectingCancelledError, ConnectionDone, ConnectionLost, ConnectionRefusedError
@@ -151,6 +153,7 @@ def test_exit_code(error: Exception, code: int) -> None:
         (BusUnavailable("gone"), "gone"),
         (OSError("standard output: full"), "standard output: full"),
         (KeyError("x"), "an error of its own: KeyError: 'x'"),
+        (StartError("it says http://me:never-shown@host/"), "it says http://me:***@host/"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -260,7 +263,7 @@ class TestFindTarget:
         (["dance"], "No such command 'dance'"),
         (["call", "a b", "c"], "'a b' is no name of a service"),
         (["call", "a", "c/d"], "'c/d' is no name of an action"),
-        (["call", "a", "b", "{x}"], "it is no JSON"),
+        (["call", "a", "b", "{x}"], """it is no JSON such as '{"zone": 1}': """),
         (["call", "a", "b", "[" * 40 + "]" * 40], "nests deeper than"),
         (["call", "a", "b", "--timeout", "0"], "no number of seconds above 0"),
         (["call", "a", "b", "--timeout", "nan"], "no number of seconds above 0"),
@@ -268,7 +271,8 @@ class TestFindTarget:
         (["publish", "", "{}"], "is no channel"),
         (["publish", "a", "1"], "a message is a JSON object"),
         (["listen"], "Missing argument"),
-        (["listen", "a", "--count", "0"], "0 is not in the range"),
+        (["listen", "a", "--count", "0"], "'0' is no whole number of at least 1"),
+        (["listen", "a", "--count", "many"], "'many' is no whole number of at least 1"),
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
 )
@@ -284,6 +288,41 @@ def test_usage(
     assert errors.startswith("rpiserve: ")
     assert errors.count("\n") == 1
     assert text in errors
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["token", "--help"]])
+def test_lists_of_commands(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Of each command there is a whole sentence in the list."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    commands = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert not ended.value.code
+    assert commands
+    assert all(line.endswith(".") and not line.endswith("...") for line in commands)
+
+
+def test_usage_shows_no_token(capsys: pytest.CaptureFixture[str]) -> None:
+    """A token in a wrong place of the command line is not shown."""
+    with pytest.raises(SystemExit):
+        cli.main(["call", "a", "b", "{}", "rpi_never-shown-never-shown"])
+    errors = capsys.readouterr().err
+    assert "unexpected extra argument" in errors
+    assert "never-shown" not in errors
+
+
+def test_unexpected(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody has thought of is shown with where it comes from, without the secrets in it."""
+
+    def raising(*_: object, **__: object) -> None:
+        raise RuntimeError("it was http://me:never-shown@host/")
+
+    monkeypatch.setattr(messages, "find_target", raising)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["listen", "a"])
+    assert ended.value.code == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("Traceback")
+    assert errors.endswith("RuntimeError: it was http://me:***@host/\n")
 
 
 def test_interrupted_early(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -491,6 +530,11 @@ class TestHttpCall:
         assert not setting.daemon.requests
 
 
+def untrusted(reason: str) -> ResponseFailed:
+    """Return what a request fails with if TLS does."""
+    return ResponseFailed([Failure(SSL.Error([("SSL routines", "", reason)]))])
+
+
 class Unreachable:
     """An agent whose every request fails."""
 
@@ -508,6 +552,10 @@ class Unreachable:
         (ConnectionRefusedError("no"), "no"),
         (ResponseFailed([Failure(ConnectionLost("cut"))]), "cut"),
         (ConnectionDone(""), "Connection was closed cleanly"),
+        (untrusted("certificate verify failed"), "its certificate is not trusted, or out of date; .* SSL_CERT_FILE"),
+        (untrusted("wrong version number"), "TLS has failed: wrong version number$"),
+        (ResponseFailed([Failure(SSL.Error())]), "TLS has failed: no reason is given$"),
+        (ResponseFailed([Failure(VerificationError([]))]), "is for other hosts than the one of the URL"),
     ],
     ids=lambda value: type(value).__name__,
 )

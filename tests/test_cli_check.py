@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 import textwrap
 import threading
@@ -151,6 +152,9 @@ def test_nothing_is_opened(check: Check) -> None:
         (f"{GOOD}app.sensor('a', every=0)(lambda: 1)", (), "interval is 0"),
         (f"{GOOD}app.run()", (), "run() is called when the module is imported"),
         (GOOD, ("--prot", "1"), "did you mean --port?"),
+        (GOOD, ("--reload",), "option --reload not recognized; twistd rpiserve --help lists the options"),
+        (GOOD, ("8080",), "'8080' is no option of the daemon; twistd rpiserve --help lists the options"),
+        (GOOD, ("redis://me:pw@host",), "a URL alone is no option"),
         (GOOD, ("--port", "http"), "--port is 'http'"),
         (GOOD, ("--port", "foo:1"), "this is no endpoint"),
         (GOOD, ("--www", "gone"), "there is no such folder"),
@@ -177,6 +181,61 @@ def test_debug(check: Check) -> None:
     code, _, errors = check("import gone", "--debug")
     assert code == 1
     assert "Traceback (most recent call last)" in errors
+
+
+SECRET = "rpi_never-shown-never-shown"
+
+
+@pytest.mark.parametrize("options", [(), ("--debug",)])
+def test_secrets_of_the_app(options: tuple[str, ...], check: Check) -> None:
+    """Secrets in what the app's own code raises are not shown, nor in the lines of a traceback."""
+    code, _, errors = check(f"raise ValueError('token={SECRET} http://me:never-shown@host/')", *options)
+    assert code == 1
+    assert "http://me:***@host/" in errors
+    assert "never-shown" not in errors
+
+
+def test_summary_fails(check: Check) -> None:
+    """What the app's own code raises when it is shown is told with where it comes from."""
+    source = f"""
+    from rpiserve import App
+    app = App("house")
+    class Zone:
+        def __repr__(self):
+            raise ValueError("{SECRET}")
+    @app.command
+    def water(zone=Zone()): ...
+    """
+    code, _, errors = check(source)
+    assert code == 1
+    assert errors.startswith("Traceback")
+    assert errors.endswith("ValueError: rpi_***\n")
+
+
+def test_misplaced_token(check: Check) -> None:
+    """A token in the place of the file is not shown either."""
+    code, _, errors = check(GOOD, "--token-file", SECRET)
+    assert (code, errors) == (1, "rpiserve: the token file rpi_*** cannot be read: No such file or directory\n")
+
+
+@pytest.mark.parametrize("source", ["class Own(BaseException): ...\nraise Own('x')", "raise GeneratorExit"])
+def test_no_exception(source: str, check: Check) -> None:
+    """What an app raises is one line, even if it is no `Exception`."""
+    code, _, errors = check(source)
+    assert code == 1
+    assert errors.startswith("rpiserve: the module ")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("spoil", ["sys.stdout.close()", "sys.stdout = None", "sys.stdout = io.StringIO()"])
+@pytest.mark.parametrize("more", ["", "threading.Thread(target=threading.Event().wait).start()"])
+def test_no_output(spoil: str, more: str, tmp_path: Path) -> None:
+    """Where the app has closed or replaced the standard output, that is said in one line."""
+    (tmp_path / "app.py").write_text(f"import io, sys, threading\n{GOOD}{spoil}\n{more}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "rpiserve.cli", "check", "app.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "rpiserve: standard output: it is closed, or replaced\n"
 
 
 def test_app_comes_first(capsys: pytest.CaptureFixture[str]) -> None:

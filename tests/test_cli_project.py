@@ -62,6 +62,12 @@ class TestNew:
         assert f"WorkingDirectory={folder}/srv/house\n" in unit
         assert f"--config {folder}/srv/house/rpiserve.toml\n" in unit
 
+    def test_next(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """What is to be typed next can be pasted into a shell."""
+        (folder / "my apps").mkdir()
+        _, _, errors = outcome(capsys, "new", "house", "--directory", "my apps")
+        assert "next: cd 'my apps/house' && rpiserve run app.py" in errors
+
     @pytest.mark.parametrize(
         ("arguments", "text"),
         [
@@ -84,6 +90,16 @@ class TestNew:
         assert errors.count("\n") == 1
         assert text in errors
         assert [path.name for path in folder.rglob("*")] == ["taken", "file"]
+
+    def test_no_half(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Where no unit can be made, nothing is left of the rest, which would be in the way of the next attempt."""
+        place = folder / "nl\nx"
+        place.mkdir()
+        for _ in range(2):
+            code, output, errors = outcome(capsys, "new", "house", "--directory", str(place))
+            assert (code, output) == (2, "")
+            assert "has a character that can stand in no such file" in errors
+        assert not list(place.iterdir())
 
     def test_no_twistd(self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         """Where the unit could name no program, nothing is made."""
@@ -136,6 +152,7 @@ class TestAppFile:
         [
             ("gone.py", "there is no file gone.py"),
             ("srv/", "srv/ is a folder; name the file in it, such as srv/app.py"),
+            ("srv", "srv is a folder; name the file in it, such as srv/app.py"),
             ("srv/my-app.py", "is no module's file"),
             ("srv/app.sh", "is no module's file"),
         ],

@@ -21,6 +21,7 @@ from rpiserve.cli.run import check, run
 from rpiserve.cli.unit import Service, find_twistd, name_of, quoted, unit
 from rpiserve.config import OPTIONS, Config
 from rpiserve.errors import ConfigError, StartError
+from rpiserve.messaging.address import RedisAddress
 from rpiserve.options import Options
 
 TWISTD = str(Path(sys.executable).with_name("twistd"))
@@ -219,6 +220,14 @@ class TestUnit:
         assert found["ReadWritePaths"] == ['"/var/log/a b"']
         assert "ReadWritePaths" not in settings(service(folder, option, "/var/lib/house/log").unit())
 
+    @pytest.mark.parametrize("option", ["log_file", "request_log"])
+    def test_log_of_the_configuration(self, folder: Path, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A relative path in the file of options is seen from where the daemon runs, and named in full."""
+        (folder / "x.toml").write_text(f"{option} = 'a/../logs/x.log'\n")
+        monkeypatch.chdir(folder.parent)
+        found = service(folder, "--config", "house/x.toml")
+        assert settings(found.unit())["ReadWritePaths"] == [str(folder / "logs")]
+
     def test_would_not_start(self, folder: Path) -> None:
         """There is no unit for what could not start."""
         (folder / "x.toml").write_text("prot = 1")
@@ -294,10 +303,33 @@ class TestWarnings:
             return os.stat_result((0o100000 | mode, *[0] * 9)) if path == file else usual(path, **options)
 
         monkeypatch.setattr(Path, "stat", status)
-        told = (
-            [] if readable else [f"{file} cannot be read by the user that systemd makes for it: see --user, or chmod"]
-        )
-        assert list(found.warnings()) == told
+        line = f"{file} cannot be read by the user that systemd makes for it: see --user of rpiserve unit, or chmod"
+        assert list(found.warnings()) == ([] if readable else [line])
+
+    def test_files_of_the_configuration(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The files that only the file of options names count, too, as they are seen from where the daemon runs."""
+        names = {"tls_cert": "cert.pem", "tls_key": "key.pem", "token_file": "tokens", "www": "pages"}
+        lines = [f"{option} = '{name}'" for option, name in names.items()]
+        (folder / "x.toml").write_text("\n".join(lines), encoding="utf-8")
+        monkeypatch.chdir(folder.parent)
+        found = service(folder, "--config", "house/x.toml")
+        assert {folder / name for name in ("x.toml", *names.values())} < set(found.paths)
+
+    @pytest.mark.parametrize("option", ["token_file", "tls_key", "redis_password_file"])
+    def test_secrets(self, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nobody is told to open to all what holds a secret."""
+        place, secret, plain = Path("/etc"), Path("/etc/passwd"), Path("/etc/group")
+        config = attrs.evolve(Config(), tls_cert=plain, tls_key=plain, redis=RedisAddress.parse("redis://x"))
+        config = attrs.evolve(config, **{option: secret})
+        monkeypatch.setattr("rpiserve.cli.unit._can_read", lambda path, user: False)
+        found = Service("a", AppFile("app", place, None), place, TWISTD, (), config, "pi", (secret,))
+        assert list(found.warnings()) == [f"{secret} cannot be read by pi: see --user of rpiserve unit"]
+
+    def test_no_folder_for_the_log(self, folder: Path) -> None:
+        """Whoever names a log in a folder that there is not yet is told so."""
+        asked = service(folder, "--log-file", "logs/a.log", "--request-log", "/var/lib/house/b.log")
+        told = [line for line in asked.warnings() if "for the log" in line]
+        assert told == [f"there is no folder {folder / 'logs'} yet for the log, without which it does not start"]
 
 
 class TestCommand:

@@ -356,9 +356,38 @@ def test_bad_paths(registry: Registry, path: Any) -> None:
     refused(registry, lambda: registry.sensor(path), "a sensor cannot stand there")
 
 
-def test_sensor_without_parentheses(registry: Registry) -> None:
-    """A function in the place of the path is told what is missing."""
-    refused(registry, lambda: registry.sensor(read), "a sensor has a path", "@app.sensor('a/path', every=60)")
+WRITTEN: list[tuple[Callable[[Any], object], str, str]] = [
+    (lambda app: app.sensor(read), "a function is no path", "@app.sensor('a/path', every=60)"),
+    (lambda app: app.background(read), "a function is no name", "@app.background('a_name', 60)"),
+    (lambda app: app.thread(loop), "a function is no name", "@app.thread('a_name')"),
+    (lambda app: app.cron(read), "a function is no line", "@app.cron('0 6 * * mon-fri')"),
+    (lambda app: app.action(read), "a function is no name", "@app.action('a_name')"),
+    (lambda app: app.listen(read), "a function is no channel", "@app.listen('a.channel')"),
+    (lambda app: app.route(read), "a function is no path", "@app.route('/a/path')"),
+    (lambda app: app.every(read), "every(): missing a required argument: 'handler'", "app.every(60, a_function)"),
+    (lambda app: app.every(60), "every(): missing a required argument: 'handler'", "@app.background('a_name', 60)"),
+    (lambda app: app.background("x"), "background(): missing a required argument: 'interval'", "@app.background("),
+    (lambda app: app.sensor("a", evry=5), "sensor(): got an unexpected keyword argument 'evry'", "every=60"),
+    (lambda app: app.schedule(), "schedule(): missing a required argument: 'handler'", "app.schedule(a_function"),
+    (lambda app: app.command("water"), "'water' is no function", "name=…"),
+    (lambda app: app.command(nam="x"), "command(): got an unexpected keyword argument 'nam'", "name='a_name'"),
+    (lambda app: app.add_command(), "add_command(): missing a required argument", "app.add_command(a_function)"),
+    (lambda app: app.on_start(read, 1), "on_start(): too many positional arguments", "@app.on_start()"),
+    (lambda app: app.cors(), "cors(): missing a required argument: 'allowed_origins'", "app.cors(["),
+]
+
+
+@pytest.mark.parametrize(("declare", "wrong", "right"), WRITTEN)
+def test_wrong_calls(registry: Registry, declare: Callable[[Any], object], wrong: str, right: str) -> None:
+    """Whoever forgets parentheses or an argument is told what is missing, and how it is written."""
+    refused(registry, lambda: declare(registry), wrong, right)
+
+
+@pytest.mark.parametrize("declare", [lambda: App.sensor("a", every=5), lambda: App.on_start()], ids=["sensor", "hook"])  # type: ignore[arg-type, call-arg, misc]
+def test_class_in_the_place_of_an_app(declare: Callable[[], object]) -> None:
+    """What is declared on the class itself is refused: there is no app yet."""
+    with pytest.raises(DeclarationError, match=r"is called on a class; make an app of it first: app = App\('a_name'\)"):
+        declare()
 
 
 def test_hooks_without_parentheses(registry: Registry) -> None:

@@ -121,6 +121,13 @@ def test_no_app(write: Write) -> None:
     assert refused(name) == f"there is no App in the module {name}; it needs a line such as app = App('{name}')"
 
 
+def test_class_in_the_place_of_an_app(write: Write) -> None:
+    """The class is told from an app that is made of it, by its name or without one."""
+    name = write("app = App\n")
+    for given in (name, f"{name}:app"):
+        assert refused(given) == f"{name}.app is a class and no App yet; write app = App('a_name')"
+
+
 def test_several_apps(write: Write) -> None:
     """Of several apps none is chosen by guess."""
     name = write("one, two = App('one'), App('two')\n")
@@ -154,6 +161,8 @@ def test_wrong_attribute(write: Write) -> None:
         ("import attrs\nattrs.fields(7)\n", ":3: TypeError: Passed object must be a class"),
         ("raise ValueError('one\\ntwo')\n", ":2: ValueError: one two"),
         ("import sys\nsys.exit(3)\n", ":3: SystemExit: 3"),
+        ("class Own(BaseException): ...\nraise Own('x')\n", ":3: "),
+        ("raise GeneratorExit\n", ":2: GeneratorExit"),
         ("def f(:\n", ":2: SyntaxError: "),
         ("import ast\nast.literal_eval('1 +')\n", ":3: SyntaxError: "),
         ("App('a b')\n", ":2: App('a b'): a name has 1 to 64 letters, digits, '_', '.' and '-'"),

@@ -27,9 +27,20 @@ from typing import Final, NoReturn
 
 import click
 
-from rpiserve.cli.output import ANSWERED, EXIT_CODES, FAILED, USAGE, OutputClosed, complain, describe, exit_code
+from rpiserve.cli.output import (
+    ANSWERED,
+    EXIT_CODES,
+    FAILED,
+    USAGE,
+    OutputClosed,
+    complain,
+    describe,
+    describe_fully,
+    exit_code,
+)
 from rpiserve.cli.target import WHERE
 from rpiserve.errors import RpiserveError
+from rpiserve.redaction import redact
 
 COMMANDS: Final = {
     "new": "project",
@@ -80,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = commands.main(arguments, prog_name="rpiserve", standalone_mode=False)
     except click.ClickException as error:
         see = f"; see {error.ctx.command_path} --help" if isinstance(error, click.UsageError) and error.ctx else ""
-        complain(f"rpiserve: {' '.join(error.format_message().split()).rstrip('.')}{see}")
+        complain(f"rpiserve: {' '.join(redact(error.format_message()).split()).rstrip('.')}{see}")
         status = USAGE
     except OutputClosed:
         status = ANSWERED
@@ -92,4 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = FAILED
     except (click.Abort, KeyboardInterrupt):
         status = 128 + signal.SIGINT
+    except Exception as error:  # noqa: BLE001 - where it comes from is of use, but Python would show its secrets, too
+        complain(describe_fully(error))
+        status = FAILED
     sys.exit(status)

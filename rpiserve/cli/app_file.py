@@ -55,9 +55,11 @@ def find_app_file(given: str) -> AppFile:
         StartError: there is no such module.
     """
     place, colon, attribute = given.partition(":")
-    if not (place.endswith(".py") or "/" in place):
-        return AppFile(given, Path.cwd(), _file_of(place))
     path = Path(place).resolve()
+    if not (place.endswith(".py") or "/" in place):
+        file = _file_of(place)
+        if file is not None or not path.is_dir():
+            return AppFile(given, Path.cwd(), file)
     if path.is_dir():
         raise StartError(f"{place} is a folder; name the file in it, such as {Path(place) / 'app.py'}")
     if not path.is_file():

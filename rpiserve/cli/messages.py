@@ -101,7 +101,8 @@ def _json(text: str) -> Any:
     try:
         return msgspec.json.decode(json)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise click.BadParameter(f"it is no JSON: {error}") from None
+        why = str(error).removeprefix("JSON is malformed: ")
+        raise click.BadParameter(f"it is no JSON such as '{{\"zone\": 1}}': {why}") from None
 
 
 def _seconds(text: str | float) -> float:
@@ -112,6 +113,13 @@ def _seconds(text: str | float) -> float:
     if not 0 < seconds <= 1e9:
         raise click.BadParameter(f"{text!r:.80} is no number of seconds above 0")
     return seconds
+
+
+def _count(text: str) -> int:
+    number = int(text) if text.isdecimal() and len(text) < 16 else 0
+    if number < 1:
+        raise click.BadParameter(f"{text!r:.80} is no whole number of at least 1")
+    return number
 
 
 def _checked(check: Callable[[str], str]) -> Callable[[str], str]:
@@ -140,7 +148,11 @@ def _with_target(command: Command) -> Command:
         click.option("--redis", metavar="URL", help="A Redis server: redis://host, rediss://host, unix:///path."),
         click.option("--redis-password-file", metavar="FILE", help="A file with the password for Redis."),
         click.option("--redis-ca", metavar="FILE", help="A file with certificates to trust for rediss://."),
-        click.option("--url", metavar="URL", help="The HTTP API of a daemon: http://host:port."),
+        click.option(
+            "--url",
+            metavar="URL",
+            help="The HTTP API of a daemon: http://host:port, https://host:port.",
+        ),
         click.option("--token-file", metavar="FILE", help="A file with the token for --url."),
         click.option("--token", hidden=True, expose_value=False, callback=_refuse_token),
     )
@@ -149,7 +161,7 @@ def _with_target(command: Command) -> Command:
     return command
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command(short_help="Ask a service for an action, and print its reply.", epilog=EXIT_CODES)
 @click.argument("service", type=_service)
 @click.argument("action", type=_action)
 @click.argument("payload", type=_json, metavar="[JSON]", default="{}")
@@ -178,7 +190,7 @@ def call(
     run(target, work)
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command(short_help="Send a message to a channel.", epilog=EXIT_CODES)
 @click.argument("channel", type=_channel)
 @click.argument("payload", type=_json, metavar="[JSON]", default="{}")
 @_with_target
@@ -197,9 +209,9 @@ def publish(channel: str, payload: Any, **where: str | None) -> NoReturn:
     run(target, work)
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command(short_help="Print the messages on channels.", epilog=EXIT_CODES)
 @click.argument("channels", type=_channel, metavar="CHANNEL...", nargs=-1, required=True)
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after so many messages.")
+@click.option("--count", type=_count, metavar="N", help="End after so many messages.")
 @_with_target
 def listen(channels: tuple[str, ...], count: int | None, **where: str | None) -> NoReturn:
     """Print a line for each message on CHANNEL, names or patterns such as 'home.*': its channel, and its JSON.

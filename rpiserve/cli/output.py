@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from contextlib import suppress
 from typing import Final
 
@@ -20,6 +21,7 @@ from rpiserve.errors import (
     RpiserveError,
     StartError,
 )
+from rpiserve.redaction import redact
 
 ANSWERED, FAILED, USAGE, NOBODY, TIMEOUT, UNREACHABLE, REFUSED = range(7)
 
@@ -56,14 +58,19 @@ def exit_code(error: Exception) -> int:
 
 
 def describe(error: Exception) -> str:
-    """Return ``error`` as one line."""
-    text = one_line(str(error))
+    """Return ``error`` as one line, without the secrets in it."""
+    text = one_line(redact(str(error)))
     if isinstance(error, RemoteError):
         more = [error.code, error.incident and f"incident {error.incident}"]
         text += f" ({', '.join(filter(None, more))})" if any(more) else ""
     elif not isinstance(error, RpiserveError | OSError):
         text = f"an error of its own: {type(error).__name__}: {text}"
     return text
+
+
+def describe_fully(error: BaseException) -> str:
+    """Return ``error`` as Python shows it, without the secrets in it."""
+    return redact("".join(traceback.format_exception(error))).rstrip("\n")
 
 
 def one_line(text: str) -> str:
@@ -73,7 +80,7 @@ def one_line(text: str) -> str:
 
 def complain(text: str) -> None:
     """Write a line to standard error, if anybody can be told."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # it may be closed
         click.echo(text, err=True)
 
 
@@ -88,7 +95,9 @@ def put(line: bytes) -> None:
         OutputClosed: nobody reads it any more.
         OSError: it cannot be written.
     """
-    output = sys.stdout.buffer
+    output = getattr(sys.stdout, "buffer", None)  # an app may have put anything into its place
+    if output is None or output.closed:
+        raise OSError("standard output: it is closed, or replaced")
     try:
         output.write(line + b"\n")
         output.flush()

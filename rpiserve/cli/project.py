@@ -1,6 +1,8 @@
 """The command ``new``: a folder with a small app that works at once, its test, its options and its unit."""
 
 import os
+import shlex
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +18,7 @@ FILES: Final = ("app.py", "test_app.py", "rpiserve.toml", "README.md")
 """The files, each with a template of its name."""
 
 
-@click.command()
+@click.command(short_help="Make a folder with an app that works at once.")
 @click.argument("name")
 @click.option("--directory", metavar="DIR", default=".", help="Where to make the folder [the current one].")
 def new(name: str, directory: str) -> None:
@@ -31,17 +33,24 @@ def new(name: str, directory: str) -> None:
         raise StartError(f"{folder} is there already, and nothing is overwritten: choose another name") from None
     except OSError as error:
         raise StartError(f"cannot make {folder}: {error.strerror}") from None
-    written = []
+    try:
+        service = _fill(folder, name)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # it was made just now: half of it would only be in the way
+        raise
+    for file in (*FILES, f"{name}.service"):
+        put(os.fsencode(folder / file))
+    for warning in service.warnings():
+        complain(f"rpiserve: {warning}")
+    complain(f"rpiserve: next: cd {shlex.quote(str(folder))} && rpiserve run app.py --config rpiserve.toml --reload")
+
+
+def _fill(folder: Path, name: str) -> Service:
+    """Write all the files into ``folder``, and return the service that the unit is of."""
     for file in FILES:
         (folder / file).write_text(filled(f"{file}.in", NAME=name), encoding="utf-8")
-        written.append(folder / file)
     place = folder.resolve()
     app = AppFile("app", place, place / "app.py")
     service = Service.of(app, ["--config", str(place / "rpiserve.toml")], name)
-    unit = folder / f"{name}.service"
-    unit.write_text(service.unit(), encoding="utf-8")
-    for path in [*written, unit]:
-        put(os.fsencode(path))
-    for warning in service.warnings():
-        complain(f"rpiserve: {warning}")
-    complain(f"rpiserve: next: cd {folder} && rpiserve run app.py --config rpiserve.toml --reload")
+    (folder / f"{name}.service").write_text(service.unit(), encoding="utf-8")
+    return service

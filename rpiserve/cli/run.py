@@ -3,16 +3,17 @@
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
 import attrs
 import click
+from twisted.python.usage import UsageError
 
 from rpiserve.app import App
 from rpiserve.cli.app_file import AppFile, find_app_file
-from rpiserve.cli.output import ANSWERED, FAILED, complain, describe, put
+from rpiserve.cli.output import ANSWERED, FAILED, OutputClosed, complain, describe, describe_fully, put
 from rpiserve.cli.reload import Reporter, Supervisor
 from rpiserve.config import Config, load
 from rpiserve.errors import ConfigError, RpiserveError
@@ -20,10 +21,12 @@ from rpiserve.options import Options
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
-OPTIONS = "DAEMON OPTIONS are those of twistd rpiserve, but for --module; twistd rpiserve --help lists them."
+ARGUMENTS = """APP is a module, or the path of its file, such as app.py.
+
+DAEMON OPTIONS are those of twistd rpiserve, but for --module; twistd rpiserve --help lists them."""
 
 
-def with_app(epilog: str = OPTIONS) -> Callable[[Callable[..., Any]], click.Command]:
+def with_app(short_help: str) -> Callable[[Callable[..., Any]], click.Command]:
     """Return what makes a command of a function that takes an app and the options of a daemon."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
@@ -34,9 +37,31 @@ def with_app(epilog: str = OPTIONS) -> Callable[[Callable[..., Any]], click.Comm
             function = argument(function)
         # No -h, which would be found in the value of a daemon's short option, too.
         settings = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
-        return click.command(epilog=epilog, context_settings=settings)(function)
+        return click.command(short_help=short_help, epilog=ARGUMENTS, context_settings=settings)(function)
 
     return decorate
+
+
+class DaemonOptions(Options):
+    """The options of a daemon whose app is named before them."""
+
+    def parseArgs(self, *args: str) -> None:
+        """Take nothing but options."""
+        if args and "://" not in args[0]:
+            raise UsageError(f"{args[0]!r} is no option of the daemon")
+        super().parseArgs(*args)
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Parse ``options``.
+
+        Raises:
+            ConfigError: they are wrong.
+        """
+        try:
+            super().parseOptions(options)
+        except SystemExit as error:
+            text = str(error).removeprefix("rpiserve: ")
+            raise ConfigError(text.replace("; --help lists", "; twistd rpiserve --help lists")) from None
 
 
 def options_of(app: AppFile, words: Sequence[str]) -> dict[str, object]:
@@ -49,11 +74,8 @@ def options_of(app: AppFile, words: Sequence[str]) -> dict[str, object]:
     Raises:
         ConfigError: there is something wrong with them.
     """
-    options = Options()
-    try:
-        options.parseOptions(list(words))
-    except SystemExit as error:
-        raise ConfigError(str(error).removeprefix("rpiserve: ")) from None
+    options = DaemonOptions()
+    options.parseOptions(list(words))
     given = options.given
     if "module" in given:
         raise ConfigError("--module is of no use here: APP names the module already")
@@ -85,40 +107,36 @@ class Attempt:
         app.make_importable()
         return find_app(app.name, option=""), config
 
-    def fail(self, error: RpiserveError) -> NoReturn:
-        """Show why there is no daemon, and end the process."""
+    def fail(self, error: Exception) -> NoReturn:
+        """Show why there is no daemon, and end the process; of what nobody has thought of, where it comes from, too."""
         if self.reporter is not None:
             self.reporter.report(error)
-        if self._debug:
-            traceback.print_exception(error)
-        else:
-            complain(f"rpiserve: {describe(error)}")
+        plain = isinstance(error, RpiserveError | OSError) and not self._debug
+        complain(f"rpiserve: {describe(error)}" if plain else describe_fully(error))
         self.end(FAILED)
 
     def end(self, code: int) -> NoReturn:
         """End the process, also if the module has started threads when it was imported, which Python would wait for."""
         if any(not thread.daemon for thread in set(threading.enumerate()) - self._threads):
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(AttributeError, OSError, ValueError):  # the app may have closed it
+                    stream.flush()
             os._exit(code)
         sys.exit(code)
 
 
-@with_app()
+@with_app("Run an app in the foreground.")
 @click.option("--reload", is_flag=True, help="Start it again whenever its sources or its --config file change.")
 @click.option("--supervised", type=int, hidden=True, help="The number of a socket to the process that sees to that.")
 def run(app: str, options: tuple[str, ...], reload: bool, supervised: int | None) -> NoReturn:
-    """Run the daemon of APP in the foreground, until Ctrl-C.
-
-    APP is a module, or the path of its file: app.py, say. Those options of the daemon's follow it.
-    """
+    """Run the daemon of APP in the foreground, until Ctrl-C."""
     attempt = Attempt(None if supervised is None else Reporter(supervised))
     try:
         found = find_app_file(_checked_app(app))
         if reload:
             _supervise(found, app, options)
         _serve(found, options, attempt)
-    except RpiserveError as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the threads of the app are not to be waited for
         attempt.fail(error)
     sys.exit(ANSWERED)
 
@@ -151,7 +169,7 @@ def _serve(app: AppFile, words: Sequence[str], attempt: Attempt) -> None:
     run_foreground(daemon, reactor)
 
 
-@with_app()
+@with_app("Try whether an app would start, and show what it declares.")
 def check(app: str, options: tuple[str, ...]) -> NoReturn:
     """Try whether the daemon of APP would start, and show what it declares.
 
@@ -170,10 +188,12 @@ def check(app: str, options: tuple[str, ...]) -> NoReturn:
         check_logs(config)
         unopened = attrs.evolve(config, request_log=None)
         Daemon(found.name, found, found.tree, found.link, unopened, found.max_workers, reactor)
-    except RpiserveError as error:
+        for line in summary(found, config):
+            put(line.encode())
+    except OutputClosed:
+        pass
+    except Exception as error:  # noqa: BLE001 - whatever it is, the threads of the app are not to be waited for
         attempt.fail(error)
-    for line in summary(found, config):
-        put(line.encode())
     attempt.end(ANSWERED)
 
 

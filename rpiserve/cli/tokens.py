@@ -41,7 +41,7 @@ def token() -> None:
     """
 
 
-@token.command()
+@token.command(short_help="Make a token, and print it.")
 @click.argument("name")
 @click.option("--role", type=click.Choice(ROLES), default=READ, show_default=True, help="What it may do.")
 @_file_option

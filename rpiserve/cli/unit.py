@@ -37,6 +37,15 @@ STOP_MARGIN: Final = 5
 PROGRAM: Final = (sys.prefix, sys.executable, os.path.dirname(rpiserve.__file__))
 """What is needed of Python. The interpreter of an environment may be a link to one in a home."""
 
+FILES: Final = tuple(name for name, field in OPTIONS.items() if field.metadata["metavar"] in ("FILE", "DIR"))
+"""The options that name files and folders. Those of the configuration file are seen from where the daemon runs."""
+
+SECRETS: Final = ("token_file", "tls_key", "redis_password_file")
+"""Those of them whose files must not be open to everybody."""
+
+LOGS: Final = ("log_file", "request_log")
+"""Those of them that the daemon writes."""
+
 LOWEST_FREE_PORT: Final = 1024
 
 _NO_GROUPS: Final = (
@@ -89,11 +98,12 @@ class Service:
             raise StartError(f"there is no file of a module {app.module} in {Path.cwd()} or on Python's path")
         options = options_of(app, words)
         for option, value in options.items():
-            if option == "config" or (option in OPTIONS and OPTIONS[option].metadata["metavar"] in ("FILE", "DIR")):
+            if option == "config" or option in FILES:
                 options[option] = os.path.abspath(str(value))  # it will run somewhere else
         config = load(options, {})
         check_reach(config)
-        named = [str(value) for option, value in options.items() if str(value).startswith("/") and option != "port"]
+        values = (options.get("config"), *(getattr(config, option) for option in FILES))
+        named = [app.folder / str(value) for value in values if value is not None]
         if user is None:
             user = _owner(app.file)
         elif user not in (each.pw_name for each in pwd.getpwall()):
@@ -106,7 +116,7 @@ class Service:
             words=("rpiserve", "--module", *_words(options)),
             config=config,
             user=user,
-            paths=tuple(Path(each).resolve() for each in (str(app.file), *PROGRAM, *named)),
+            paths=tuple(each.resolve() for each in (app.file, *map(Path, PROGRAM), *named)),
         )
 
     def unit(self) -> str:
@@ -153,9 +163,10 @@ class Service:
             yield f"InaccessiblePaths={' '.join(names)}"
 
     def _writable_lines(self) -> Iterator[str]:
-        for option, file in (("--log-file", self.config.log_file), ("--request-log", self.config.request_log)):
+        for option in LOGS:
+            file = self._file(option)
             if file is not None and not file.is_relative_to(f"/var/lib/{self.name}"):
-                yield f"# For {option}.\nReadWritePaths={quoted(str(file.parent))}"
+                yield f"# For --{option.replace('_', '-')}.\nReadWritePaths={quoted(str(file.parent))}"
 
     def _capability_lines(self) -> str:
         port = self.config.port
@@ -182,24 +193,28 @@ class Service:
 
     def warnings(self) -> Iterator[str]:
         """Return what its user may not have thought of."""
+        secrets = [file.resolve() for option in SECRETS if (file := self._file(option)) is not None]
         for path in dict.fromkeys(self.paths):
             if any(path.is_relative_to(folder) for folder in ("/tmp", "/var/tmp")):
                 yield f"{path} is among the temporary files, of which the service has its own: move it"
             elif path.exists() and not _can_read(path, self.user):
                 who = self.user or "the user that systemd makes for it"
-                # A token file must not be open to everybody.
-                way = "see --user" if path == self._token_file else "see --user, or chmod"
+                way = f"see --user of rpiserve unit{'' if path in secrets else ', or chmod'}"
                 yield f"{path} cannot be read by {who}: {way}"
-        if self._token_file is not None and not self._token_file.exists():
-            yield f"there is no {self._token_file} yet, without which it does not start: rpiserve token add makes one"
+        tokens = self._file("token_file")
+        if tokens is not None and not tokens.exists():
+            yield f"there is no {tokens} yet, without which it does not start: rpiserve token add makes one"
+        for folder in dict.fromkeys(file.parent for option in LOGS if (file := self._file(option)) is not None):
+            if not (folder.is_dir() or folder.is_relative_to(f"/var/lib/{self.name}")):
+                yield f"there is no folder {folder} yet for the log, without which it does not start"
 
-    @property
-    def _token_file(self) -> Path | None:
-        file = self.config.token_file
-        return None if file is None else Path(self.folder, file).resolve()
+    def _file(self, option: str) -> Path | None:
+        """Return the file that ``option`` names, in full: seen from where the daemon runs, as it will see it itself."""
+        file = getattr(self.config, option)
+        return None if file is None else Path(os.path.normpath(self.folder / file))
 
 
-@with_app()
+@with_app("Print a unit of systemd that runs an app from each boot on.")
 @click.option("--user", metavar="NAME", help="Whom it runs as [the owner of the file, unless that is root].")
 @click.option("--name", metavar="NAME", help="What it is called [the module's name, or the folder's].")
 @click.option("--sysv", is_flag=True, help="Print an init script, for systems without systemd.")

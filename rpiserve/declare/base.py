@@ -1,9 +1,11 @@
 """What all declarations share: the names, the handlers, and the checks."""
 
+import functools
+import inspect
 from collections.abc import Callable
 from datetime import tzinfo
 from itertools import count
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar, cast
 
 import attrs
 
@@ -76,6 +78,36 @@ class Polled:
     bus: str | None
     path: Path | None = None
     units: Units = None
+
+
+def written(form: str) -> Callable[[AnyFunction], AnyFunction]:
+    """Return a decorator for the methods that users declare with: a wrong call is told how it is written.
+
+    Args:
+        form: how it is written.
+    """
+
+    def decorate(method: AnyFunction) -> AnyFunction:
+        signature = inspect.signature(method)
+        first = list(signature.parameters.values())[1]
+
+        @functools.wraps(method)
+        def declare(*arguments: Any, **options: Any) -> Any:
+            if not arguments or not isinstance(arguments[0], Declarations):
+                raise DeclarationError(
+                    f"{method.__name__}() is called on a class; make an app of it first: app = App('a_name')"
+                )
+            if first.annotation is str and callable(arguments[1:] and arguments[1]):  # the parentheses are missing
+                raise DeclarationError(f"a function is no {first.name}; write {form}")
+            try:
+                signature.bind(*arguments, **options)
+            except TypeError as error:
+                raise DeclarationError(f"{method.__name__}(): {error}; write {form}") from None
+            return method(*arguments, **options)
+
+        return cast(AnyFunction, declare)
+
+    return decorate
 
 
 class Declarations:

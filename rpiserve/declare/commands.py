@@ -6,7 +6,7 @@ from typing import Any, overload
 
 import attrs
 
-from rpiserve.declare.base import TIME_LIMIT, AnyFunction, Declarations, checked_name, checked_seconds
+from rpiserve.declare.base import TIME_LIMIT, AnyFunction, Declarations, checked_name, checked_seconds, written
 from rpiserve.errors import DeclarationError
 from rpiserve.handler import UserFunction
 from rpiserve.signature import Signature, beneath_partials
@@ -36,6 +36,7 @@ class CommandDeclarations(Declarations):
         super().__init__()
         self.commands: dict[str, Command] = {}
 
+    @written("app.add_command(a_function)")
     def add_command(
         self,
         function: Callable[..., Any],
@@ -60,7 +61,7 @@ class CommandDeclarations(Declarations):
         Raises:
             DeclarationError: an argument is wrong, no name can be found, or the name is taken.
         """
-        caller = sys._getframe(1)
+        caller = sys._getframe(2)  # between there is what `written` has made of this
         if name is None:
             name = _default_name(function, (caller.f_locals, caller.f_globals))
         self._add(function, name, timeout, concurrent, reactor)
@@ -73,6 +74,7 @@ class CommandDeclarations(Declarations):
         self, /, *, name: str | None = None, timeout: float = ..., concurrent: bool = ..., reactor: bool = ...
     ) -> Callable[[AnyFunction], AnyFunction]: ...
 
+    @written("@app.command above the function, or @app.command(name='a_name')")
     def command(
         self,
         function: Callable[..., Any] | None = None,
@@ -120,6 +122,8 @@ def _owner(function: Any) -> object:
 
 
 def _default_name(function: object, scopes: tuple[Mapping[str, Any], ...]) -> str:
+    if not callable(function):
+        raise DeclarationError(f"{function!r:.80} is no function; a command gets a name with name=…")
     own = getattr(function, "__name__", "<lambda>")
     owner = getattr(function, "__self__", None)
     if owner is None:

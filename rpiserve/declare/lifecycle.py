@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from rpiserve.declare.base import AnyFunction, Declarations, checked_name, name_of
+from rpiserve.declare.base import AnyFunction, Declarations, checked_name, name_of, written
 from rpiserve.errors import DeclarationError
 from rpiserve.handler import UserFunction, Where
 
@@ -17,6 +17,7 @@ class LifecycleDeclarations(Declarations):
         self.start_hooks: list[UserFunction] = []
         self.stop_hooks: list[UserFunction] = []
 
+    @written("@app.thread('a_name') above the function")
     def thread(self, name: str) -> Callable[[AnyFunction], AnyFunction]:
         """Declare a function that runs for long in a thread of its own.
 
@@ -42,6 +43,7 @@ class LifecycleDeclarations(Declarations):
 
         return declare
 
+    @written("@app.on_start() above the function")
     def on_start(self, function: Callable[..., Any] | None = None, /, *, reactor: bool = False) -> Callable[..., Any]:
         """Declare a function without arguments that runs once when the daemon has started to listen.
 
@@ -53,6 +55,7 @@ class LifecycleDeclarations(Declarations):
         """
         return self._hook("on_start", self.start_hooks, reactor, function)
 
+    @written("@app.on_stop() above the function")
     def on_stop(self, function: Callable[..., Any] | None = None, /, *, reactor: bool = False) -> Callable[..., Any]:
         """Declare a function without arguments that runs once at shutdown, after all handlers have ended.
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import attrs
 
-from rpiserve.declare.base import TIME_LIMIT, AnyFunction, Declarations, checked_seconds, name_of
+from rpiserve.declare.base import TIME_LIMIT, AnyFunction, Declarations, checked_seconds, name_of, written
 from rpiserve.errors import DeclarationError, MessageError
 from rpiserve.handler import UserFunction
 from rpiserve.signature import Payload, payload_of
@@ -53,6 +53,7 @@ class MessageDeclarations(Declarations):
         self.actions: dict[str, Action] = {}
         self.listeners: list[Listener] = []
 
+    @written("@app.action('a_name') above the function")
     def action(
         self, name: str, *, timeout: float = TIME_LIMIT, reactor: bool = False
     ) -> Callable[[AnyFunction], AnyFunction]:
@@ -73,8 +74,6 @@ class MessageDeclarations(Declarations):
         Raises:
             DeclarationError: an argument is wrong, or the name is taken.
         """
-        if callable(name):
-            raise DeclarationError("a function is no name: write @app.action('a_name') above it")
         try:
             checked_name(name, "an action")
         except MessageError as error:
@@ -91,6 +90,7 @@ class MessageDeclarations(Declarations):
 
         return declare
 
+    @written("@app.listen('a.channel') above the function")
     def listen(
         self, channel: str, *, timeout: float = TIME_LIMIT, ordered: bool = False, reactor: bool = False
     ) -> Callable[[AnyFunction], AnyFunction]:
@@ -112,8 +112,6 @@ class MessageDeclarations(Declarations):
             DeclarationError: an argument is wrong, or the function listens to this channel already, or to another one
                 with other options.
         """
-        if callable(channel):
-            raise DeclarationError("a function is no channel: write @app.listen('a.channel') above it")
         try:
             checked_channel(channel)
         except MessageError as error:

@@ -16,6 +16,7 @@ from rpiserve.declare.base import (
     checked_seconds,
     is_text,
     work_of,
+    written,
 )
 from rpiserve.errors import DeclarationError, PathError
 from rpiserve.handler import Handler, UserFunction
@@ -28,6 +29,7 @@ SHORTEST_INTERVAL = 0.01
 class PollingDeclarations(Declarations):
     """What an app polls."""
 
+    @written("@app.sensor('a/path', every=60) above the function")
     def sensor(
         self,
         path: str,
@@ -73,6 +75,7 @@ class PollingDeclarations(Declarations):
 
         return declare
 
+    @written("app.every(60, a_function) below the function, or @app.background('a_name', 60) above it")
     def every(
         self,
         interval: float,
@@ -107,6 +110,7 @@ class PollingDeclarations(Declarations):
             attrs.evolve(polled, prepare=prepare, handler=handler if isinstance(handler, Handler) else None)
         )
 
+    @written("@app.background('a_name', 60) above the function")
     def background(
         self,
         name: str,
@@ -174,8 +178,6 @@ def check_overlap(name: str, path: Path, polled: Iterable[Polled]) -> None:
 
 
 def _sensor_path(path: str) -> Path:
-    if callable(path):
-        raise DeclarationError("a sensor has a path: write @app.sensor('a/path', every=60) above the function")
     try:
         parsed = parse_path(path)
     except PathError as error:

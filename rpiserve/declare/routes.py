@@ -11,7 +11,7 @@ import attrs
 from werkzeug.routing import BaseConverter, FloatConverter, Map, Rule, ValidationError
 
 from rpiserve.cors import CorsPolicy
-from rpiserve.declare.base import TIME_LIMIT, AnyFunction, Declarations, checked_seconds, is_text
+from rpiserve.declare.base import TIME_LIMIT, AnyFunction, Declarations, checked_seconds, is_text, written
 from rpiserve.errors import DeclarationError
 from rpiserve.handler import UserFunction
 from rpiserve.signature import Payload, payload_of
@@ -121,6 +121,7 @@ class RouteDeclarations(Declarations):
         self.routes: list[Route] = []
         self.cors_policy: CorsPolicy | None = None
 
+    @written("@app.route('/a/path') above the function")
     def route(
         self,
         path: str,
@@ -199,6 +200,7 @@ class RouteDeclarations(Declarations):
         if path[1:].split("/")[0] in BUILT_IN:
             raise DeclarationError(f"{path or '/'} is a path of rpiserve's own: choose another")
 
+    @written("app.cors(['https://panel.example'])")
     def cors(self, allowed_origins: str | Iterable[str], **options: Any) -> None:
         """Let pages of other origins use the HTTP API; the options ``cors_…`` say the same and come first.
 

@@ -16,6 +16,7 @@ from rpiserve.declare.base import (
     checked_seconds,
     name_of,
     work_of,
+    written,
 )
 from rpiserve.errors import DeclarationError
 from rpiserve.handler import Handler, UserFunction
@@ -28,6 +29,7 @@ CRON_TIME_LIMIT = 3600.0
 class ScheduleDeclarations(Declarations):
     """What an app runs by the clock and the calendar."""
 
+    @written("app.schedule(a_function, datetime.time(6, 30)) below the function")
     def schedule(
         self,
         handler: Handler | Callable[[], Any],
@@ -78,6 +80,7 @@ class ScheduleDeclarations(Declarations):
         self.claim(name)
         self.polled.append(polled)
 
+    @written("@app.cron('0 6 * * mon-fri') above the function")
     def cron(
         self,
         line: str,
