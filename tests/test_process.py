@@ -1,5 +1,6 @@
 """The process around the daemon: its signals, its watchdog, and how it says what ended it."""
 
+import ctypes
 import io
 import logging
 import os
@@ -560,3 +561,20 @@ def test_exit_code(runs: bool, stops: bool, fails: bool, codes: list[int], monke
     monkeypatch.setattr(sys, "__stderr__", closed)
     exit_code.at_exit()
     assert ending.codes == codes
+
+
+@pytest.mark.usefixtures("signals", "hangups")
+def test_few_arenas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The C library is told to have two arenas, where it knows what these are; elsewhere nothing is amiss."""
+    told: list[tuple[int, int]] = []
+
+    class Library:
+        def mallopt(self, option: int, value: int) -> int:
+            told.append((option, value))
+            return 1
+
+    for library in (Library(), object()):
+        monkeypatch.setattr(ctypes, "CDLL", lambda name, library=library: library)
+        app = App("a")
+        make_daemon("a", app, app.tree, app.link, 1, Config(port=None, stop_timeout=NEVER), Reactor())
+    assert told == [(-8, 2)]
