@@ -13,11 +13,11 @@ All of this lives on the reactor's thread; only the user's function itself is ca
 import inspect
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Hashable
 from contextvars import copy_context
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
@@ -30,6 +30,7 @@ from rpiserve.codec import printable
 from rpiserve.context import Scope, Surroundings
 from rpiserve.errors import Cancelled, DataError, DeclarationError, HandlerTimeout, ResourceHeld, RpiserveError
 from rpiserve.handler import UserFunction, Where
+from rpiserve.thinning import Kind, Thinning, spoken
 from rpiserve.threads import Job, ThreadPool
 
 log = Logger()
@@ -97,7 +98,8 @@ class Run:
             `Cancelled`.
         ended: fires with None when the user's code has returned, which may be later. Never fails.
         started: when the call began, in seconds by the reactor's clock; None if it has not.
-        duration: how long the caller waited from then until the result, in seconds.
+        duration: how long it took from then until the function ended or was given up, in seconds. What a thread does
+            is timed there: how late the reactor takes note of it is not in it.
     """
 
     def __init__(
@@ -164,7 +166,7 @@ class Run:
                     outcome = finish(outcome)
             except BaseException:  # noqa: BLE001 - whatever it is, sys.exit() included, it ends this run and not the thread
                 outcome = Failure()
-            invoker.to_reactor(self._end, outcome)
+            invoker.to_reactor(self._end, outcome, invoker.clock.seconds())
 
         try:
             self._job = invoker.pool.submit(work)
@@ -206,22 +208,23 @@ class Run:
                 if self._resource is not None and self.stuck:
                     self._resource.fail_waiting()
 
-    def _answer(self, outcome: Any) -> None:
+    def _answer(self, outcome: Any, at: float | None = None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self.started is not None:
-            self.duration = self._invoker.clock.seconds() - self.started
+            self.duration = (self._invoker.clock.seconds() if at is None else at) - self.started
         self._has_result = True
         self.result.callback(outcome)
 
-    def _end(self, outcome: Any) -> None:
+    def _end(self, outcome: Any, at: float | None = None) -> None:
+        """Take note that it has ended, ``at`` that time if it was not just now."""
         late = self._has_result
         self._has_ended = True
         if late:
             self._log_late(outcome)
         else:
-            self._answer(outcome)
+            self._answer(outcome, at)
         self._invoker.active.discard(self)
         if self._resource is not None:
             self._resource.release(self)
@@ -237,10 +240,16 @@ class Run:
             )
 
     def _log_late(self, outcome: Any) -> None:
+        name, now = self.function.name, self._invoker.clock.seconds()
         if not isinstance(outcome, Failure):
-            log.warn("{name} has ended at last; its result came too late", name=self.function.name)
+            kind = self._invoker.late[name].take(now)
+            if kind.is_due:
+                log.warn("{name} has ended at last; its result came too late{more}", name=name, more=kind.more)
         elif not outcome.check(CancelledError):
-            log.failure("{name} has ended at last, too late, and with an error", outcome, name=self.function.name)
+            kind = _kind_of(outcome, self._invoker.late[name], now)
+            if kind.is_due:
+                text = "{name} has ended at last, too late, and with an error{more}"
+                log.failure(text, outcome, name=name, more=kind.more)
 
 
 class Invoker:
@@ -254,6 +263,7 @@ class Invoker:
 
     Attributes:
         active: the runs that have not ended.
+        late: which ends that came too late are logged, by the names of the functions.
     """
 
     def __init__(
@@ -268,6 +278,7 @@ class Invoker:
         self.pool = pool
         self.surroundings = surroundings
         self.active: set[Run] = set()
+        self.late: defaultdict[str, Thinning] = defaultdict(Thinning)
 
     def stop(self) -> Deferred[Any]:
         """Give up the runs that wait. The Deferred fires when all others have ended that are not stuck."""
@@ -360,54 +371,72 @@ def encode_result(result: object, where: str) -> bytes:
         raise Unserializable(str(error)) from error
 
 
-def log_incident(name: str, failure: Failure) -> str:
-    """Log that ``name`` has failed, with the traceback, and return the id under which it stands in the log."""
+def log_incident(name: str, failure: Failure, more: str = "") -> str:
+    """Log that ``name`` has failed, with the traceback, and return the id under which it stands in the log.
+
+    Args:
+        name: what has failed.
+        failure: how.
+        more: what else there is to say.
+    """
     incident = uuid.uuid4().hex[:8]
-    text = "{name} failed, incident {incident}"
-    log.failure(text, failure, LogLevel.error, name=name, incident=incident)
+    text = "{name} failed, incident {incident}{more}"
+    log.failure(text, failure, LogLevel.error, name=name, incident=incident, more=more)
     return incident
 
 
-class Incidents:
-    """What has gone wrong in functions that anybody may call at any time.
+def _kind_of(failure: Failure, thinning: Thinning, now: float, *, overdue: bool = False) -> Kind:
+    """Have ``thinning`` take note of ``failure``: those of a type that come from the same line of code are of a kind.
 
-    Only the first of several failures at the same place is logged with its traceback, and then again after an hour: a
-    client in a loop must not fill the disk.
+    The type goes by its name: there are libraries that make a new class each time.
+    """
+    assert failure.type is not None
+    place: tuple[Hashable, ...] = (failure.type.__module__, failure.type.__qualname__)
+    if failure.frames:
+        place += tuple(failure.frames[-1][1:3])
+    return thinning.take(now, place, failure.getErrorMessage(), overdue=overdue)
+
+
+def _text_of(failure: Failure) -> str:
+    return printable(f"{failure.getErrorMessage():.500}")
+
+
+class Incidents:
+    """What has gone wrong in functions that anybody may call at any time, a client in a loop among them.
+
+    How much of it is logged, and when, is up to `Thinning`. What is not logged has the id of what was: of the first
+    failure of that kind on that day, which stands in the log with its traceback.
 
     Args:
         clock: the reactor's clock, in seconds.
     """
 
-    SECONDS = 3600.0
-    MOST = 1000
-
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._known: dict[tuple[object, ...], tuple[str, float]] = {}
+        self._thinning: defaultdict[str, Thinning] = defaultdict(Thinning)
 
     def note(self, name: str, failure: Failure) -> str:
-        """Log that ``name`` has failed, and return the id under which the traceback stands in the log."""
-        frame = failure.frames[-1][1:3] if failure.frames else ()
-        place = (name, failure.type, *frame)
-        now = self._clock.seconds()
-        incident, since = self._known.get(place, ("", -self.SECONDS))
-        if now - since < self.SECONDS:
-            text = "{name} failed again, as in incident {incident}: {error}"
-            log.error(text, name=name, incident=incident, error=printable(f"{failure.getErrorMessage():.500}"))
-            return incident
-        if len(self._known) >= self.MOST:
-            self._known.clear()
-        incident = log_incident(name, failure)
-        self._known[place] = (incident, now)
-        return incident
+        """Take note that ``name`` has failed, and return the id under which the traceback stands in the log.
+
+        Args:
+            name: the function's name; there must be only so many of them.
+            failure: how it failed.
+        """
+        kind = _kind_of(failure, self._thinning[name], self._clock.seconds())
+        if not kind.incident:
+            kind.incident = log_incident(name, failure, kind.more)
+        elif kind.is_due:
+            text = "{name} failed again{more}, as in incident {incident}: {error}"
+            log.error(text, name=name, more=kind.more, incident=kind.incident, error=_text_of(failure))
+        return kind.incident
 
 
 @attrs.define(eq=False)
 class Trouble:
     """What has gone wrong in one handler, since it last went well.
 
-    Only the first of several failures of the same type is logged with its traceback, and then again after an hour,
-    whether it went well in between or not: a sensor with a loose contact must not fill the disk in a year.
+    How much of it is logged, and when, is up to `Thinning`, whether it went well in between or not: a sensor with a
+    loose contact must not fill the disk in a year. That it works again is logged if that it failed was.
 
     Attributes:
         name: the handler's name.
@@ -416,46 +445,52 @@ class Trouble:
         text: what to show of the last failure.
     """
 
+    LONGEST_SILENCE: ClassVar[float] = 3600.0
+    """Seconds after which it is logged in any case that it fails: for so long the log may end with it working again."""
+
     name: str
     now: Callable[[], float] = time.monotonic
     count: int = 0
     text: str | None = None
-    _kind: type[BaseException] | None = None
-    _incident: str = ""
+    _thinning: Thinning = attrs.field(factory=Thinning)
     _since: float = 0.0
+    _told: bool = False
 
     def note(self, failure: Failure) -> str:
-        """Count and log ``failure``, and return the text to show of it.
+        """Count ``failure``, log it if it is time to, and return the text to show of it.
 
         Of an error that rpiserve knows that is its own text. Of any other it is the class and an incident id, which
         also stands in the log beside the traceback: an exception's text may hold what is nobody's business.
         """
+        now = self.now()
+        if not self.count:
+            self._since = now
         self.count += 1
-        repeated = failure.type is self._kind and self.now() - self._since < Incidents.SECONDS
-        if not repeated:
-            self._kind, self._since = failure.type, self.now()
+        overdue = not self._told and now - self._since >= self.LONGEST_SILENCE
+        kind = _kind_of(failure, self._thinning, now, overdue=overdue)
+        self._told = self._told or kind.is_due
+        notes = [f"{self.count} in a row"] if self.count > 1 else []
+        notes += [kind.since] if kind.since else []
+        more = f" ({', '.join(notes)})" if notes else ""
         if isinstance(failure.value, RpiserveError):
             # Text that UTF-8 cannot express, of a file's name perhaps, would be refused wherever it is to be shown.
             self.text = printable(str(failure.value))
-            row = f" ({self.count} in a row)" if self.count > 1 else ""
-            log.error("{name} failed{row}: {text}", name=self.name, row=row, text=self.text)
+            if kind.is_due:
+                log.error("{name} failed{more}: {text}", name=self.name, more=more, text=self.text)
             return self.text
-        if not repeated:
-            self._incident = log_incident(self.name, failure)
-        else:
-            log.error(
-                "{name} failed again ({count} in a row) as in incident {incident}: {error}",
-                name=self.name,
-                count=self.count,
-                incident=self._incident,
-                error=failure.getErrorMessage(),
-            )
+        if not kind.incident:
+            kind.incident = log_incident(self.name, failure, more)
+        elif kind.is_due:
+            text = "{name} failed again{more} as in incident {incident}: {error}"
+            log.error(text, name=self.name, more=more, incident=kind.incident, error=_text_of(failure))
         assert failure.type is not None
-        self.text = f"{failure.type.__name__} (incident {self._incident}, see the log)"
+        self.text = f"{failure.type.__name__} (incident {kind.incident}, see the log)"
         return self.text
 
     def clear(self) -> None:
         """Note that it went well."""
-        if self.count:
-            log.info("{name} works again after {count} failures", name=self.name, count=self.count)
-        self.count, self.text = 0, None
+        if self._told:
+            failures = "1 failure" if self.count == 1 else f"{self.count} failures"
+            text = "{name} works again after {failures} in {time}"
+            log.info(text, name=self.name, failures=failures, time=spoken(self.now() - self._since))
+        self.count, self.text, self._told = 0, None, False

@@ -2,7 +2,8 @@
 
 A heartbeat on the reactor's clock measures how late the reactor comes to what is due. A thread beside it notices when
 no heartbeat has come for a second: then it looks at what the reactor's thread does, and logs it at once, for the
-reactor may never go on. One blockage is logged once, and once more when it is over.
+reactor may never go on. One blockage is logged once, and once more when it is over. Of those that come again and again
+by the same code only some are logged, by the rule of `Thinning`, but all that last for a minute.
 
 Where the thread itself was held up, too, it has seen nothing: the process was stopped, the machine had no time for it,
 or a function in C held the interpreter. Then it begins to count anew, so that nobody is blamed for that.
@@ -30,6 +31,7 @@ from rpiserve.handler import UserFunction
 from rpiserve.invoke import name_beneath
 from rpiserve.ports import Metric, Sample
 from rpiserve.signature import called
+from rpiserve.thinning import Thinning
 
 log = Logger()
 
@@ -45,11 +47,8 @@ WINDOW: Final = 60.0
 RECENT: Final = 10.0
 """Seconds for which `/ready` tells of a blockage that is over."""
 
-STACK_SECONDS: Final = 3600.0
-"""For so long the stack of who has blocked the reactor is not logged again when he does again."""
-
-REMINDER: Final = 60.0
-"""Seconds for which further blockages by nobody who was seen are counted and not logged."""
+LONG: Final = 60.0
+"""Seconds after which a blockage is logged in any case: it may be one that never ends."""
 
 MOST_FRAMES: Final = 30
 """How much of a stack is logged, counted from its innermost end."""
@@ -180,14 +179,13 @@ class ReactorLag:
         self._blocked = Counter(dict.fromkeys(["", *(function.name for function in self._functions)], 0))
         self._blocked_seconds: defaultdict[str, float] = defaultdict(float)
         self._last: _Blockage | None = None
-        self._unseen = 0
-        self._unseen_told = -REMINDER
+        self._unseen = Thinning()
         # Of both threads.
         self._lock = threading.Lock()
         self._beaten = 0.0
         self._blockage: _Blockage | None = None
         # Of the thread that watches.
-        self._stacks: dict[str | None, float] = {}
+        self._seen: defaultdict[str | None, Thinning] = defaultdict(Thinning)
         self._patient_since = 0.0
         self._look_due = 0.0
         self._cpu_before = 0.0
@@ -239,15 +237,14 @@ class ReactorLag:
 
     def _over_unseen(self, now: float) -> None:
         self._count(None, self._lag)
-        self._unseen += 1
-        if now - self._unseen_told >= REMINDER:
+        unseen = self._unseen.take(now)
+        if unseen.is_due:
             log.warn(
                 "the reactor was held up for {seconds:.1f} s, and nobody was seen doing it{more}: the process was "
                 "stopped, the machine had no time for it, or a function in C held the interpreter",
                 seconds=self._lag,
-                more=f" ({self._unseen} times since the last such line)" if self._unseen > 1 else "",
+                more=unseen.more,
             )
-            self._unseen, self._unseen_told = 0, now
 
     def _count(self, name: str | None, seconds: float) -> None:
         self._blocked[name or ""] += 1
@@ -294,9 +291,11 @@ class ReactorLag:
 
     def _look(self, now: float) -> float:
         with self._lock:
-            beaten, noticed = self._beaten, self._blockage is not None
+            beaten, noticed = self._beaten, self._blockage
         late, busy = now - self._look_due, self._cpu_since_last_look()
-        if noticed:
+        if noticed is not None:
+            if not noticed.told and now - noticed.since >= LONG:
+                self._tell(noticed, _beginning(noticed, now, self._frames(self._thread)))
             return LIMIT
         if late > LIMIT / 2 and busy < late / 2:
             self._patient_since = now
@@ -309,35 +308,37 @@ class ReactorLag:
             if self._beaten != beaten:  # it has just gone on; whoever blocked it may not be on the stack any more
                 return LIMIT
             self._blockage = blockage = _Blockage(name, beaten)
-        self._tell(name, now - beaten, now, frames)
-        with self._lock:
-            blockage.told = True
-            is_over = blockage.ended is not None
-        if is_over:  # while it was told of, so that the end comes second
-            _tell_end(blockage)
+        seen = self._seen[name].take(now)
+        if seen.is_first:
+            self._tell(blockage, _beginning(blockage, now, frames))
+        elif seen.is_due:
+            text = f"the reactor is blocked again{seen.more}, for {now - beaten:.1f} s so far, by {_shown(name)}"
+            self._tell(blockage, f"{text}; its stack is in the log already")
         return LIMIT
 
     def _cpu_since_last_look(self) -> float:
         before, self._cpu_before = self._cpu_before, self._cpu(self._thread)
         return self._cpu_before - before
 
-    def _tell(self, name: str | None, seconds: float, now: float, frames: list[FrameType]) -> None:
-        who = _shown(name)
-        if now - self._stacks.get(name, -STACK_SECONDS) < STACK_SECONDS:
-            text = "the reactor is blocked again, for {seconds:.1f} s so far, by {who}; its stack is in the log already"
-            log.warn(text, seconds=seconds, who=who)
-            return
-        self._stacks[name] = now
-        theirs = takewhile(lambda frame: name_beneath(frame) is None, frames[:MOST_FRAMES])
-        stack = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in theirs)
-        stack.reverse()
-        log.warn(
-            "the reactor is blocked, for {seconds:.1f} s so far, by {who}; nothing else can run meanwhile. What may "
-            "block is to be a plain def, which runs in a thread. It is here:\n{stack}",
-            seconds=seconds,
-            who=who,
-            stack="".join(stack.format()).rstrip(),
-        )
+    def _tell(self, blockage: _Blockage, text: str) -> None:
+        log.warn("{text}", text=text)
+        with self._lock:
+            blockage.told = True
+            is_over = blockage.ended is not None
+        if is_over:  # while it was told of, so that the end comes second
+            _tell_end(blockage)
+
+
+def _beginning(blockage: _Blockage, now: float, frames: list[FrameType]) -> str:
+    """Return what there is to tell of a blockage that goes on."""
+    theirs = takewhile(lambda frame: name_beneath(frame) is None, frames[:MOST_FRAMES])
+    stack = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in theirs)
+    stack.reverse()
+    return (
+        f"the reactor is blocked, for {now - blockage.since:.1f} s so far, by {_shown(blockage.name)}; nothing else "
+        "can run meanwhile. What may block is to be a plain def, which runs in a thread. It is here:\n"
+        + "".join(stack.format()).rstrip()
+    )
 
 
 def _tell_end(blockage: _Blockage) -> None:

@@ -25,6 +25,7 @@ from rpiserve.context import Scope, Surroundings
 from rpiserve.errors import Cancelled, DeclarationError, HandlerTimeout, ResourceHeld, SensorError
 from rpiserve.handler import UserFunction
 from rpiserve.invoke import Incidents, Invoker, Resource, Run, Trouble
+from rpiserve.thinning import AGES, MOST_KINDS, MOST_TEXTS
 from rpiserve.threads import ThreadPool
 
 PATIENCE = 10.0
@@ -134,6 +135,19 @@ def test_thread_function(bench: Bench) -> None:
     assert run.state == "ended"
     assert run.result is reading
     assert (run.run.started, run.run.duration) == (0, 2.5)
+
+
+def test_duration_is_measured_in_the_thread(bench: Bench) -> None:
+    """How long the reactor takes to hear of the end of a thread's work is no part of the duration."""
+    arrived: list[tuple[Any, ...]] = []
+    bench.invoker.to_reactor = lambda *call: arrived.append(call)
+    run = start(bench, lambda: 1)
+    bench.clock.advance(0.5)
+    bench.pool.end()
+    bench.clock.advance(2.5)
+    [(end, *arguments)] = arrived
+    end(*arguments)
+    assert (run.state, run.run.duration) == ("ended", 0.5)
 
 
 def test_arguments(bench: Bench) -> None:
@@ -374,6 +388,22 @@ def test_late_failure(bench: Bench, logged_failures: list[LogEvent]) -> None:
     [event] = logged_failures
     assert texts([event]) == ["it has ended at last, too late, and with an error"]
     assert event["log_failure"].check(ValueError)
+    logged_failures.clear()
+
+
+def test_late_ends_are_logged_ever_more_rarely(bench: Bench, logged_failures: list[LogEvent]) -> None:
+    """What comes too late each time, with a result or with an error, is not logged each time."""
+    with capturedLogs() as logs:
+        for call in (lambda: "too late", raising(ValueError("late"))):
+            for _ in range(50):
+                start(bench, call, timeout=5)
+                bench.clock.advance(10)
+                bench.pool.end()
+                bench.clock.advance(10)
+    late = "it has ended at last; its result came too late"
+    error = "it has ended at last, too late, and with an error"
+    more = [f" ({times} times since the last such line)" for times in (3, 27)]
+    assert texts(logs) == [late, late + more[0], late + more[1], error, error + more[0], error + more[1]]
     logged_failures.clear()
 
 
@@ -762,24 +792,79 @@ def test_trouble_of_an_unknown_kind(logged_failures: list[LogEvent]) -> None:
 def test_trouble_of_another_kind(logged_failures: list[LogEvent]) -> None:
     """A failure of another type is another incident with a traceback of its own, and still counts as one in a row."""
     trouble = Trouble("lamp")
-    shown = [trouble.note(failure_of(error)) for error in (ValueError(), KeyError("x"), ValueError())]
-    assert trouble.count == 3
-    assert len(set(shown)) == 3
-    assert [event["log_failure"].type for event in logged_failures] == [ValueError, KeyError, ValueError]
+    errors = ValueError(), KeyError("x"), ValueError(), KeyError("x")
+    shown = [trouble.note(failure_of(error)) for error in errors]
+    assert trouble.count == 4
+    assert (shown[0], shown[1]) == (shown[2], shown[3])
+    assert shown[0] != shown[1]
+    assert [event["log_failure"].type for event in logged_failures] == [ValueError, KeyError]
+    assert texts(logged_failures)[1].endswith(" (2 in a row)")
     logged_failures.clear()
 
 
 def test_trouble_of_a_known_kind(logged_failures: list[LogEvent]) -> None:
-    """The text of an error of ours, which is written for the user, is shown and logged, each time in one line."""
+    """The text of an error of ours, which is written for the user, is shown, and logged in one line."""
     trouble = Trouble("lamp")
     assert trouble.note(failure_of(SensorError("the wire is cut"))) == "the wire is cut"
     assert trouble.note(failure_of(HandlerTimeout("no end within 5 s"))) == "no end within 5 s"
     assert trouble.text == "no end within 5 s"
+    trouble.note(failure_of(SensorError("the wire is cut")))
+    assert (trouble.count, trouble.text) == (3, "the wire is cut")
     assert all("log_failure" not in event for event in logged_failures)
     assert texts(logged_failures) == [
         "lamp failed: the wire is cut",
         "lamp failed (2 in a row): no end within 5 s",
     ]
+    logged_failures.clear()
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+def test_trouble_that_lasts(known: bool, logged_failures: list[LogEvent]) -> None:
+    """What fails each minute for days is logged ever more rarely, with how often; each day begins in full."""
+    now = [0.0]
+    trouble = Trouble("lamp", lambda: now[0])
+    failure = failure_of(SensorError("the wire is cut") if known else ValueError("no"))
+    lines = []
+    for minute in range(3 * 1440):
+        now[0] = 60.0 * minute
+        text = trouble.note(failure)
+        lines += [(minute, event) for event in logged_failures]
+        if not known:
+            assert lines[-1][1]["incident"] in text
+        logged_failures.clear()
+    assert trouble.count == 3 * 1440
+    assert [minute for minute, _ in lines] == [day + age for day in (0, 1440, 2880) for age in (0, 1, 10, 60, 360)]
+    assert ["log_failure" in event for _, event in lines] == [not known, False, False, False, False] * 3
+    shown = texts([event for _, event in lines])
+    assert [text.split(" (")[1].split(")")[0] for text in shown[1:6]] == [
+        "2 in a row",
+        "11 in a row, 9 times since the last such line",
+        "61 in a row, 50 times since the last such line",
+        "361 in a row, 300 times since the last such line",
+        "1441 in a row, 1080 times since the last such line",
+    ]
+
+
+def test_trouble_of_ever_new_texts(logged_failures: list[LogEvent]) -> None:
+    """A text that is another one each time fills the log no more than one that stays."""
+    now = [0.0]
+    trouble = Trouble("lamp", lambda: now[0])
+    for minute in range(1440):
+        now[0] = 60.0 * minute
+        for error in (SensorError, ValueError, type("Made", (Exception,), {})):
+            trouble.note(failure_of(error(f"no answer at {now[0]}")))
+    assert trouble.count == 3 * 1440
+    assert len(logged_failures) <= 3 * (len(AGES) + MOST_TEXTS)
+    assert sum("log_failure" in event for event in logged_failures) == 2
+    logged_failures.clear()
+
+
+def test_trouble_of_ever_new_kinds(logged_failures: list[LogEvent]) -> None:
+    """Nor do errors that are of another type each time, if there ever were such a thing."""
+    trouble = Trouble("lamp", lambda: 0.0)
+    texts_shown = [trouble.note(failure_of(type(f"E{number}", (Exception,), {})())) for number in range(1000)]
+    assert len(logged_failures) == MOST_KINDS + 1
+    assert logged_failures[-1]["incident"] in texts_shown[-1]
     logged_failures.clear()
 
 
@@ -802,27 +887,58 @@ def test_texts_are_no_formats(logged_failures: list[LogEvent]) -> None:
 
 
 def test_trouble_is_over(logged_failures: list[LogEvent]) -> None:
-    """What works again says so once. The next failure has its traceback logged if the last one was long ago."""
+    """What works again says so once, with how often it had failed and for how long."""
     now = [0.0]
     trouble = Trouble("lamp", lambda: now[0])
-    trouble.note(failure_of(ValueError()))
-    trouble.note(failure_of(ValueError()))
+    for now[0] in (100.0, 110.0, 400.0):
+        trouble.note(failure_of(ValueError()))
+    now[0] = 1000.0
     with capturedLogs() as logs:
         trouble.clear()
         trouble.clear()
     assert (trouble.count, trouble.text) == (0, None)
     assert [(event["log_level"], formatEvent(event)) for event in logs] == [
-        (LogLevel.info, "lamp works again after 2 failures")
+        (LogLevel.info, "lamp works again after 3 failures in 15 min")
     ]
-    trouble.note(failure_of(ValueError()))
-    assert trouble.count == 1
-    assert logged_failures[2]["incident"] == logged_failures[0]["incident"]
-    assert "log_failure" not in logged_failures[2]
-    trouble.clear()
-    now[0] += Incidents.SECONDS
-    trouble.note(failure_of(ValueError()))
-    assert logged_failures[3]["incident"] != logged_failures[0]["incident"]
-    assert "log_failure" in logged_failures[3]
+    now[0] = 90_000.0
+    trouble.note(failure_of(KeyError()))
+    with capturedLogs() as logs:
+        trouble.clear()
+    assert texts(logs) == ["lamp works again after 1 failure in 0 s"]
+    logged_failures.clear()
+
+
+def test_trouble_that_comes_and_goes(logged_failures: list[LogEvent]) -> None:
+    """A loose contact does not fill the log, neither with failures nor with that it works again."""
+    now = [0.0]
+    trouble = Trouble("lamp", lambda: now[0])
+    with capturedLogs() as logs:
+        for now[0] in range(0, 86_400, 60):
+            trouble.note(failure_of(SensorError("no answer")))
+            assert (trouble.count, trouble.text) == (1, "no answer")
+            trouble.clear()
+    assert len(logs) == 2 * (1 + len(AGES))
+    assert texts(logs)[4:6] == [
+        "lamp failed (9 times since the last such line): no answer",
+        "lamp works again after 1 failure in 0 s",
+    ]
+    logged_failures.clear()
+
+
+def test_trouble_that_comes_to_stay(logged_failures: list[LogEvent]) -> None:
+    """What had been working again by the log, and fails for good, is logged within the hour."""
+    now = [0.0]
+    trouble = Trouble("lamp", lambda: now[0])
+    for now[0] in range(0, 36_000, 60):
+        trouble.note(failure_of(SensorError("no answer")))
+        trouble.clear()
+    logged_failures.clear()
+    for now[0] in range(36_000, 36_000 + 7200, 60):
+        trouble.note(failure_of(SensorError("no answer")))
+    assert [event["more"].split(",")[0] for event in logged_failures] == [" (61 in a row"]
+    with capturedLogs() as logs:
+        trouble.clear()
+    assert texts(logs) == ["lamp works again after 120 failures in 119 min"]
     logged_failures.clear()
 
 
@@ -901,24 +1017,27 @@ def note(incidents: Incidents, name: str, call: Callable[[], object]) -> str:
     raise AssertionError
 
 
-def test_incidents_are_logged_once_an_hour(logged_failures: list[LogEvent]) -> None:
-    """Of failures at the same place one an hour is logged with a traceback, and the others in a line."""
+def test_incidents_are_logged_ever_more_rarely(logged_failures: list[LogEvent]) -> None:
+    """Of failures at the same place one a day is logged with a traceback, few in a line, and all lead to the first."""
     clock = Clock()
     incidents = Incidents(clock)
-    fail = raising(ValueError("no\n{name}"))
-    first = [note(incidents, "it", fail) for _ in range(3)]
-    clock.advance(Incidents.SECONDS - 1)
-    first.append(note(incidents, "it", fail))
-    clock.advance(1)
-    second = [note(incidents, "it", fail) for _ in range(2)]
-    assert (len(set(first)), len(set(second))) == (1, 1)
-    assert first[0] != second[0]
-    with_traceback = ["log_failure" in event for event in logged_failures]
-    assert with_traceback == [True, False, False, False, True, False]
+    failure = failure_of(ValueError("no\n{name}"))
+    days = []
+    for _ in range(2):
+        noted = []
+        for _ in range(8640):
+            noted.append(incidents.note("it", failure))
+            clock.advance(10)
+        days.append(set(noted))
+    assert [len(day) for day in days] == [1, 1]
+    [first], [second] = days
+    assert first != second
+    assert ["log_failure" in event for event in logged_failures] == [True, False, False, False, False] * 2
     assert texts(logged_failures)[:2] == [
-        f"it failed, incident {first[0]}",
-        f"it failed again, as in incident {first[0]}: no\\x0a{{name}}",
+        f"it failed, incident {first}",
+        f"it failed again (6 times since the last such line), as in incident {first}: no\\x0a{{name}}",
     ]
+    assert texts(logged_failures)[5] == f"it failed, incident {second} (6480 times since the last such line)"
     logged_failures.clear()
 
 
@@ -954,24 +1073,12 @@ def test_incidents_without_a_place(logged_failures: list[LogEvent]) -> None:
     logged_failures.clear()
 
 
-def test_incidents_are_forgotten_when_there_are_too_many(
-    logged_failures: list[LogEvent], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However many places there are, no more than so many are kept; after that each is a new one."""
-    monkeypatch.setattr(Incidents, "MOST", 3)
-    incidents = Incidents(Clock())
-    fail = raising(ValueError("no"))
-    first = [note(incidents, str(number), fail) for number in range(3)]
-    assert [note(incidents, str(number), fail) for number in range(3)] == first
-    note(incidents, "3", fail)
-    assert note(incidents, "0", fail) != first[0]
-    logged_failures.clear()
-
-
 def test_long_texts_of_incidents_are_cut(logged_failures: list[LogEvent]) -> None:
     """A text of any length fills a line of a bearable one."""
-    incidents = Incidents(Clock())
+    clock = Clock()
+    incidents = Incidents(clock)
     for _ in range(2):
         note(incidents, "it", raising(ValueError("x" * 100_000)))
+        clock.advance(60)
     assert len(texts(logged_failures)[1]) < 600
     logged_failures.clear()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from fake_pool import Bench
-from twisted.logger import LogEvent, formatEvent
+from twisted.logger import LogEvent, capturedLogs, formatEvent
 
 from rpiserve.handler import UserFunction
 from rpiserve.sensors.long_running import STEADY, LongRunner
@@ -110,15 +110,32 @@ def test_has_worked_when_it_was_steady(line: Line, worked: float, pause: float) 
 
 
 def test_failures_are_logged(line: Line, failing: list[LogEvent]) -> None:
-    """The first failure is logged with its traceback, and the next in one line; what is shown is without its text."""
+    """The first failure is logged with its traceback, and one of the next in a line; its text is not shown."""
     line.error = ValueError("secret")
     line.runner.start()
-    line.pool.end()
-    line.clock.advance(1)
-    line.pool.end()
+    for _ in range(7):
+        line.pool.end()
+        line.clock.advance(line.clock.getDelayedCalls()[0].getTime() - line.clock.seconds())
     assert ["log_failure" in event for event in failing] == [True, False]
     assert str(formatEvent(failing[0])).startswith("serial failed, incident ")
     assert line.runner.report()["error"].startswith("ValueError (incident ")
+
+
+@pytest.mark.usefixtures("failing")
+def test_works_again(line: Line) -> None:
+    """When it has gone on for a minute after failures it works again, which is logged at once, and once."""
+    line.error = ValueError()
+    line.runner.start()
+    for pause in (1, 2):
+        line.pool.end()
+        line.clock.advance(pause)
+    with capturedLogs() as logs:
+        line.clock.advance(STEADY - 1)
+        assert line.runner.report()["error"] is not None
+        line.clock.advance(1)
+        line.clock.advance(10 * STEADY)
+    assert [formatEvent(event) for event in logs] == ["serial works again after 2 failures in 63 s"]
+    assert (line.runner.report()["state"], line.runner.report()["error"]) == ("running", None)
 
 
 @pytest.mark.usefixtures("failing")

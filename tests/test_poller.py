@@ -183,16 +183,41 @@ def test_overrun(house: House, took: float, missed: int, next_start: float) -> N
     assert (poller.tally.runs, poller.report()["missed"]) == (2, missed)
 
 
-def test_overruns_are_logged_once_in_a_row(house: House) -> None:
-    """A handler that keeps overrunning is warned of once, and again only after a run that was in time."""
-    house.sensor(lambda: 1, timeout=100)
+def test_overruns_are_logged_ever_more_rarely(house: House) -> None:
+    """A handler that overruns again and again, perhaps not each time, is warned of as any trouble is."""
+    poller = house.sensor(lambda: 1, timeout=100)
     with capturedLogs() as logs:
-        for took, rest in [(15, 5), (15, 5), (25, 5), (2, 8), (15, 5)]:
-            house.seconds(took)
-            house.pool.end()
-            house.seconds(rest)
+        for _ in range(60):
+            for took, rest in [(15, 5), (2, 8)]:
+                house.seconds(took)
+                house.pool.end()
+                house.seconds(rest)
     warning = "a did not end within its interval of 10 s: runs are missed"
-    assert texts(logs) == [warning, warning]
+    more = [f" ({times} times since the last such line)" for times in (2, 18)]
+    assert texts(logs) == [warning, *(warning + times for times in more)]
+    assert poller.report()["missed"] == 60
+
+
+def test_reading_of_which_a_late_reactor_hears_late(house: House) -> None:
+    """When another holds up the reactor, the duration is right, what is missed counts, and nobody is warned of."""
+    arrived: list[tuple[Any, ...]] = []
+    house.invoker.to_reactor = lambda *call: arrived.append(call)
+    poller = house.sensor(lambda: 1, timeout=20)
+    house.seconds(0.5)
+    house.pool.end()
+    with capturedLogs() as logs:
+        house.clock.rightNow += 25
+        [(end, *arguments)] = arrived
+        end(*arguments)
+        house.clock.advance(0)
+    assert (poller.report()["duration"], poller.report()["state"]) == (0.5, "ok")
+    house.seconds(4.5)
+    assert (poller.tally.runs, poller.report()["missed"]) == (2, 2)
+    assert logs == []
+    arrived.clear()
+    house.pool.end()
+    [(end, *arguments)] = arrived
+    end(*arguments)
 
 
 def test_reactor_that_was_held_up(house: House) -> None:
@@ -434,6 +459,15 @@ def test_prepare_is_tried_again(house: House) -> None:
     assert (poller.report()["state"], poller.report()["error"]) == ("ok", None)
 
 
+def test_log_of_preparing(house: House, failing: list[LogEvent]) -> None:
+    """The log says of what could not be prepared that it was that, and when it could; later failures are the others."""
+    house.handler(Meter(Script(house, BROKEN, BROKEN, None), Script(house, BROKEN)), reactor=True)
+    with capturedLogs() as logs:
+        house.seconds(5)
+    assert texts(failing) == ["Meter.prepare failed: the wire is cut", "Meter failed: the wire is cut"]
+    assert "Meter.prepare works again after 2 failures in 3 s" in texts(logs)
+
+
 @pytest.mark.usefixtures("failing")
 def test_prepare_that_hangs(house: House) -> None:
     """A `prepare` that hangs has failed; it is tried again only after its thread has returned."""
@@ -549,7 +583,7 @@ def test_bus_that_is_held(house: House, failing: list[LogEvent]) -> None:
     house.seconds(35)
     house.pool.end()
     assert house.value("other") == 2
-    assert len(failing) == 4
+    assert len(failing) == 2
 
 
 def test_preparing_takes_the_bus(house: House) -> None:

@@ -14,9 +14,13 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from rpiserve import backoff, codec
+from rpiserve.thinning import Thinning
 from rpiserve.timetable import Agenda, Timetable
 
 log = Logger()
+
+LEEWAY = 0.1
+"""Seconds that the reactor may be late before a run is given the time that it was."""
 
 LONGEST_SLEEP = 30.0
 """Seconds after which a schedule looks at the wall clock again: so soon it notices that the clock was set."""
@@ -54,6 +58,9 @@ class Cadence(Protocol):
 class FixedRate:
     """Runs at the slots *start + k × interval*. After failures slots are skipped, by the rule of `backoff.delay`.
 
+    A run that lasts longer than the interval is logged. One of which the reactor only hears late is not: it is not the
+    handler that has held up the reactor. The slots that are missed count in any case.
+
     Args:
         name: the handler's name, for the log.
         interval: in seconds.
@@ -68,7 +75,8 @@ class FixedRate:
         self._clock = clock
         self._wall = wall
         self._resume = -math.inf
-        self._overran = False
+        self._overruns = Thinning()
+        self._limit: IDelayedCall | None = None
         self._begin: Begin | None = None
         self._loop = LoopingCall.withCount(self._slot)
         self._loop.clock = clock
@@ -82,6 +90,7 @@ class FixedRate:
 
     def ended(self, failures: int) -> None:
         """Decide which slots to skip."""
+        self._stop_watching()
         self._resume = -math.inf
         if failures:
             # Half an interval of grace: a slot comes a little late by the clock, this moment a little later.
@@ -89,6 +98,7 @@ class FixedRate:
 
     def stop(self) -> None:
         """Begin no more runs. A run under way ends the loop when it ends."""
+        self._stop_watching()
         if self._loop.running:
             self._loop.stop()
 
@@ -98,19 +108,42 @@ class FixedRate:
 
     def _slot(self, slots: int) -> Deferred[None] | None:
         """Do what is due at a slot. ``slots`` is how many have come since the last one that was seen to."""
-        self._count_missed(slots - 1)
+        self.missed += slots - 1
+        now = self._clock.seconds()
+        if now < self._resume:
+            return None
         assert self._begin is not None
-        return None if self._clock.seconds() < self._resume else self._begin()
+        ended = self._begin()
+        left = now + self._interval - self._clock.seconds()
+        if left <= 0:  # it was on the reactor all the time
+            self._tell_overrun()
+        elif not ended.called and self._loop.running:
+            self._limit = self._clock.callLater(left, self._overrun, now + self._interval)
+        return ended
 
-    def _count_missed(self, missed: int) -> None:
-        self.missed += missed
-        if missed and not self._overran:
+    def _overrun(self, due: float) -> None:
+        """Tell that the run lasts too long; but if the reactor comes to this late, wait for so long once more."""
+        self._limit = None
+        late = self._clock.seconds() - due
+        if late > LEEWAY:
+            self._limit = self._clock.callLater(late, self._overrun, due + 2 * late)
+        else:
+            self._tell_overrun()
+
+    def _tell_overrun(self) -> None:
+        overruns = self._overruns.take(self._clock.seconds())
+        if overruns.is_due:
             log.warn(
-                "{name} did not end within its interval of {interval:g} s: runs are missed",
+                "{name} did not end within its interval of {interval:g} s: runs are missed{more}",
                 name=self._name,
                 interval=self._interval,
+                more=overruns.more,
             )
-        self._overran = bool(missed)
+
+    def _stop_watching(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
 
     def _next_run(self) -> float | None:
         if self._loop.call is None:

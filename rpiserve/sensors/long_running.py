@@ -12,7 +12,7 @@ from rpiserve.handler import UserFunction
 from rpiserve.invoke import Invoker, Run, Trouble
 
 STEADY = 60.0
-"""Seconds after which a thread that raises is taken to have worked: the pauses between its starts begin anew."""
+"""Seconds after which a thread that was started again is taken to work: the pauses between its starts begin anew."""
 
 
 class LongRunner:
@@ -36,6 +36,7 @@ class LongRunner:
         self._finished = False
         self._run: Run | None = None
         self._timer: IDelayedCall | None = None
+        self._steady: IDelayedCall | None = None
         self._trouble = Trouble(function.name, clock.seconds)
         self._runs = 0
         self._failures = 0
@@ -46,8 +47,10 @@ class LongRunner:
         self._timer = None
         self._runs += 1
         self._last_run = self._wall()
+        if self._trouble.count:
+            self._steady = self._clock.callLater(STEADY, self._works)
         self._run = run = self._invoker.start(self._function, self._running)
-        run.result.addCallbacks(self._returned, self._raised, errbackArgs=(run,))
+        run.result.addCallbacks(self._returned, self._raised)
         run.ended.addCallback(self._again)
 
     def stop(self) -> Deferred[None]:
@@ -56,6 +59,7 @@ class LongRunner:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._stop_watching()
         if self._run is None:
             return succeed(None)
         return self._run.when_ended()
@@ -87,17 +91,25 @@ class LongRunner:
     def _running(self) -> bool:
         return not self._stopping
 
+    def _works(self) -> None:
+        self._steady = None
+        self._trouble.clear()
+
+    def _stop_watching(self) -> None:
+        if self._steady is not None:
+            self._steady.cancel()
+            self._steady = None
+
     def _returned(self, _: object) -> None:
         self._finished = True
         self._trouble.clear()
 
-    def _raised(self, failure: Failure, run: Run) -> None:
-        if run.duration is not None and run.duration >= STEADY:
-            self._trouble.clear()
+    def _raised(self, failure: Failure) -> None:
         self._failures += 1
         self._trouble.note(failure)
 
     def _again(self, _: None) -> None:
         self._run = None
+        self._stop_watching()
         if not self._finished and not self._stopping:
             self._timer = self._clock.callLater(backoff.delay(self._trouble.count), self.start)

@@ -69,8 +69,8 @@ class Poller:
         self._wall = wall
         self._resource = resource
         self._source = Source(polled.function.name, polled.max_age)
-        self._trouble = Trouble(polled.function.name, clock.seconds)
         self._prepared = polled.prepare is None
+        self._trouble = Trouble((polled.prepare or polled.function).name, clock.seconds)  # of what is to run first
         self._good = False
         self._stopping = False
         self._run: Run | None = None
@@ -137,6 +137,7 @@ class Poller:
     def _is_prepared(self, _: object) -> None:
         self._prepared = True
         self._trouble.clear()
+        self._trouble = Trouble(self._polled.function.name, self._clock.seconds)
 
     def _prepare_ended(self) -> None:
         if self._prepared:

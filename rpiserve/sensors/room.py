@@ -29,7 +29,10 @@ _LABELS: Final = ("name", "kind")
 RUNS: Final = Metric("rpiserve_handler_runs_total", "Runs that a handler has begun.", "counter", _LABELS)
 FAILURES: Final = Metric("rpiserve_handler_failures_total", "Runs that have failed.", "counter", _LABELS)
 MISSED: Final = Metric(
-    "rpiserve_handler_missed_total", "Runs that fell out because the one before had not ended.", "counter", _LABELS
+    "rpiserve_handler_missed_total",
+    "Runs that fell out because the one before had not ended, or the reactor was blocked.",
+    "counter",
+    _LABELS,
 )
 DURATION: Final = Metric("rpiserve_handler_duration_seconds", "How long the last run took.", "gauge", _LABELS)
 FAILING: Final = Metric("rpiserve_handler_failing", "Whether the last run has failed.", "gauge", _LABELS)

@@ -57,7 +57,7 @@ def test_json(program: tuple[str, ...], tmp_path: Path) -> None:
     """As JSON each line is an object, whatever it is of: what the app prints, too."""
     options = ("--log-format", "json", "--log-level", "a/b=debug")
     with running_daemon(tmp_path, TALKATIVE, *options, program=program, ready=r"(http://[\d.:]+)") as daemon:
-        daemon.wait_for("failed again")
+        daemon.wait_for("failed, incident")
         assert daemon.stop() in (0, -signal.SIGTERM)
         entries = [json.loads(line) for line in daemon.log().splitlines()]
     assert all({"time", "level", "namespace", "message"} <= entry.keys() for entry in entries)
@@ -135,7 +135,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 def test_journal(tmp_path: Path) -> None:
     """If standard error is journald's each line has the priority that journald takes from it."""
     with running_daemon(tmp_path, TALKATIVE, program=(sys.executable, "-c", AT_JOURNAL, *PROGRAM)) as daemon:
-        daemon.wait_for("failed again")
+        daemon.wait_for("failed, incident")
         daemon.stop()
         lines = daemon.log().splitlines()
     assert [line for line in lines if not re.match("<[2-7]>", line)] == []
@@ -146,10 +146,54 @@ def test_journal(tmp_path: Path) -> None:
 def test_levels(tmp_path: Path) -> None:
     """Less is logged where less is asked for, and more where more is."""
     levels = ("--log-level", "critical", "--log-level", "rpiserve.invoke=error")
-    with running_daemon(tmp_path, TALKATIVE, *levels, ready="failed again") as daemon:
+    with running_daemon(tmp_path, TALKATIVE, *levels, ready="failed, incident") as daemon:
         daemon.stop()
         lines = daemon.log().splitlines()
     assert [line for line in lines if not re.search(r" ERROR invoke: |^    ", line)] == []
+
+
+@pytest.mark.parametrize("option", ["--log-file", "--request-log"])
+def test_a_fifo_without_a_reader(option: str, tmp_path: Path) -> None:
+    """A FIFO that nobody reads from does not keep the start waiting: it is a failure, in one line."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "app.py").write_text(APP, encoding="utf-8")
+    done = completed([*PROGRAM, "--port", "0", option, "fifo"], cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"rpiserve: {option}: cannot write to fifo: it is a FIFO, and nobody reads from it\n"
+
+
+def test_a_fifo_that_nobody_reads(tmp_path: Path) -> None:
+    """While a FIFO is full the daemon answers, and counts the lines; when it is read again the log says how many."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    source = f"{APP}\nfrom rpiserve import logger\n"
+    source += (
+        "\n@app.command\ndef talk(times: int) -> None:\n    for _ in range(times):\n        logger.info('x' * 1000)\n"
+    )
+    options = ("--log-file", "fifo", "--log-format", "json", "--request-log", "/dev/stdout")
+    with running_daemon(tmp_path, source, *options, ready="") as daemon:
+        data = b""
+
+        def read() -> bytes:
+            nonlocal data
+            with contextlib.suppress(BlockingIOError):
+                data += os.read(reader, 1 << 20)
+            return data
+
+        until(lambda: re.search(SERVING.encode(), read()))
+        match = re.search(rb"127\.0\.0\.1:(\d+)", data)
+        assert match is not None
+        get(int(match[1]), "/cmd?name=talk&times=200")
+        get(int(match[1]))
+        read()
+        get(int(match[1]), "/cmd?name=talk&times=1")
+        until(lambda: b"were lost" in read())
+        daemon.wait_for('GET /health|"/health"')
+    os.close(reader)
+    messages = [json.loads(line)["message"] for line in data.splitlines()]
+    [note] = [message for message in messages if "were lost" in message]
+    assert messages.count("x" * 1000) + int(note.split()[0]) == 201
 
 
 @pytest.mark.parametrize(
@@ -267,6 +311,7 @@ def test_the_background_has_no_standard_output(tmp_path: Path) -> None:
 # --- secrets ---------------------------------------------------------------------------------------------------------
 
 LEAKY = """
+import itertools
 import logging
 import os
 from rpiserve import App, logger, request, response
@@ -274,13 +319,15 @@ from rpiserve import App, logger, request, response
 app = App("leaky")
 URL = "redis://me:%s@127.0.0.1:1/0" % os.environ["URL_PASSWORD"]
 TOKEN = os.environ["FOREIGN_TOKEN"]
+NUMBERS = itertools.count()
 
 def leak():
     logger.warning("trying " + URL, )
     logger.error("with {token} and %s", token=TOKEN)
     logging.getLogger("leaky").error("trying %s with %s", URL, TOKEN, exc_info=RuntimeError(TOKEN))
     print("printed", TOKEN)
-    raise RuntimeError(f"{URL} refuses {TOKEN}; Authorization: Bearer {TOKEN}; password={os.environ['URL_PASSWORD']}")
+    trial = f"{next(NUMBERS)}: {URL}"
+    raise RuntimeError(f"{trial} refuses {TOKEN}; Authorization: Bearer {TOKEN}; password={os.environ['URL_PASSWORD']}")
 
 app.sensor("leaky/sensor", every=0.2)(leak)
 app.sensor("leaky/on_reactor", every=0.2, reactor=True)(lambda: leak())

@@ -223,7 +223,8 @@ def test_a_socket_beyond_this_machine(tmp_path: Path) -> None:
 def test_no_socket(tmp_path: Path) -> None:
     """If there is no such socket it is said so, in one line."""
     port = "systemd:domain=INET:name=web"
-    assert refused(tmp_path, port=port) == f"rpiserve: --port {port}: systemd has handed over no socket of that name, which is its FileDescriptorName=\n"
+    why = "systemd has handed over no socket of that name, which is its FileDescriptorName="
+    assert refused(tmp_path, port=port) == f"rpiserve: --port {port}: {why}\n"
 
 
 # --- signals ---------------------------------------------------------------------------------------------------------
