@@ -593,6 +593,25 @@ def test_out_of_time_after_the_answer(house: House) -> None:
     assert house.room.counts == {"received": 1, "answered": 1, "success": 1}
 
 
+def test_much_out_of_time(house: House) -> None:
+    """An action that is always late, and called in a loop, does not fill the log."""
+
+    @house.action("a", timeout=2)
+    async def handler() -> None:
+        await Deferred()
+
+    with capturedLogs() as logs:
+        for _ in range(100):
+            house.request()
+            house.clock.advance(2)
+            house.turn()
+    assert house.room.counts["timeout"] == 100
+    assert [formatEvent(event) for event in logs] == [
+        "a took too long: no end within 2 s",
+        "a took too long: no end within 2 s (30 times since the last such line)",
+    ]
+
+
 @pytest.mark.parametrize(("after", "ran"), [(1.0, True), (1.1, False)])
 def test_a_caller_that_has_gone(house: House, after: float, ran: bool) -> None:
     """A request whose caller has stopped waiting before it has its turn is answered, and not run."""
@@ -749,12 +768,12 @@ def test_complaints_are_rare(house: House) -> None:
         for _ in range(1000):
             house.send(b"\x1b[2J")
         house.clock.advance(59.9)
-        house.send(b"{}")
+        house.send(b"\x1b[2J")
         assert len(logs) == 1
         house.clock.advance(0.1)
-        house.send(b"{}")
+        house.send(b"\x1b[2J")
     assert house.room.counts["broken"] == 1002
-    assert formatEvent(logs[1]).endswith("(1001 such messages since the last line)")
+    assert formatEvent(logs[1]).endswith("(1001 times since the last such line)")
     assert not re.search(r"[\x00-\x1f]", "".join(map(formatEvent, logs)))
 
 

@@ -27,6 +27,7 @@ from rpiserve.messaging.link import Link, Progress
 from rpiserve.messaging.messenger import Messenger
 from rpiserve.ports import Metric, Sample
 from rpiserve.signature import BadArguments, Payload
+from rpiserve.thinning import Thinning
 
 log = Logger()
 
@@ -38,9 +39,6 @@ MOST_BYTES = 16 << 20
 
 LONGEST_TEXT = 1000
 """How many characters of what is wrong with a request its answer tells."""
-
-REMINDER = 60.0
-"""Seconds for which further broken or dropped messages are counted and not logged."""
 
 ACTIONS: Final = Metric(
     "rpiserve_actions_total", "Requests for actions, by what they were answered.", "counter", ("name", "outcome")
@@ -94,8 +92,7 @@ class MessagingRoom:
         self._incidents = Incidents(invoker.clock)
         self._under_way = {Where.THREAD: 0, Where.REACTOR: 0}
         self._bytes = 0
-        self._last_complaint = -REMINDER
-        self._complaints = 0
+        self._complaints, self._late = Thinning(), Thinning()
         self._stopping = False
         self._receivers: list[tuple[str, Receiver]] = [(name, self._request_arrived)]
         for listener in listeners:
@@ -256,7 +253,10 @@ class MessagingRoom:
     def _explain(self, failure: Failure, exchange: Exchange, name: str) -> None:
         text, incident = f"{name}: {failure.getErrorMessage()}", None
         if failure.check(HandlerTimeout):
-            log.warn("{name} took too long: {error}", name=name, error=failure.getErrorMessage())
+            noted = self._late.take(self._invoker.clock.seconds(), name)
+            if noted.is_due:
+                error = failure.getErrorMessage()
+                log.warn("{name} took too long: {error}{more}", name=name, error=error, more=noted.more)
             code = wire.TIMEOUT
         elif failure.check(Cancelled):
             code, text = wire.BUSY, f"{self._name} is shutting down"
@@ -366,18 +366,15 @@ class MessagingRoom:
     def _complain(self, kind: str, channel: str, text: str) -> None:
         """Count a message that was not handled, and log it, but not each of many."""
         self.counts[kind] += 1
-        self._complaints += 1
-        now = self._invoker.clock.seconds()
-        if now - self._last_complaint >= REMINDER:
-            more = f" ({self._complaints} such messages since the last line)" if self._complaints > 1 else ""
+        noted = self._complaints.take(self._invoker.clock.seconds(), kind, text)
+        if noted.is_due:
             log.warn(
                 "a message on {channel} was {kind}: {text}{more}",
                 channel=codec.printable(f"{channel!r:.100}"),
                 kind=kind,
                 text=codec.printable(f"{text:.300}"),
-                more=more,
+                more=noted.more,
             )
-            self._last_complaint, self._complaints = now, 0
 
 
 def _shown(text: str) -> str:
