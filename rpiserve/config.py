@@ -56,7 +56,7 @@ def _host_names(value: object) -> tuple[str, ...]:
     names = []
     for text in _texts(value):
         try:
-            name = text.encode("idna").decode()  # as a browser sends it
+            name = text.encode("idna").decode().removesuffix(".")  # as a browser sends it
         except UnicodeError:
             name = ""
         if not _HOST_NAME.fullmatch(name):

@@ -249,7 +249,7 @@ class Run:
             kind = _kind_of(outcome, self._invoker.late[name], now)
             if kind.is_due:
                 text = "{name} has ended at last, too late, and with an error{more}"
-                log.failure(text, outcome, name=name, more=kind.more)
+                log.failure(text, outcome, LogLevel.error, name=name, more=kind.more)
 
 
 class Invoker:
@@ -423,7 +423,7 @@ class Incidents:
             failure: how it failed.
         """
         kind = _kind_of(failure, self._thinning[name], self._clock.seconds())
-        if not kind.incident:
+        if kind.is_unknown:
             kind.incident = log_incident(name, failure, kind.more)
         elif kind.is_due:
             text = "{name} failed again{more}, as in incident {incident}: {error}"
@@ -478,7 +478,7 @@ class Trouble:
             if kind.is_due:
                 log.error("{name} failed{more}: {text}", name=self.name, more=more, text=self.text)
             return self.text
-        if not kind.incident:
+        if kind.is_unknown:
             kind.incident = log_incident(self.name, failure, more)
         elif kind.is_due:
             text = "{name} failed again{more} as in incident {incident}: {error}"

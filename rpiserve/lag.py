@@ -295,7 +295,11 @@ class ReactorLag:
         late, busy = now - self._look_due, self._cpu_since_last_look()
         if noticed is not None:
             if not noticed.told and now - noticed.since >= LONG:
-                self._tell(noticed, _beginning(noticed, now, self._frames(self._thread)))
+                frames = self._frames(self._thread)
+                with self._lock:
+                    goes_on = self._beaten == beaten
+                if goes_on:
+                    self._tell(noticed, _beginning(noticed, now, frames))
             return LIMIT
         if late > LIMIT / 2 and busy < late / 2:
             self._patient_since = now

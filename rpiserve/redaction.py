@@ -23,6 +23,9 @@ SHORTEST: Final = 6
 LONGEST_SECRET: Final = 8200
 """In characters. Of a longer one, with what it is recognised by, a part may be seen where a text is cut."""
 
+LONGEST_PATH: Final = 300
+"""In characters. So far back it is looked for the beginning of a path."""
+
 _PATH_AHEAD = r"(?![\"']?\s{0,4}[=:]\s{0,4}b?[\"']?[/~])"
 
 # Where a first letter stands as a class most places of a text are passed over at once.
@@ -79,6 +82,13 @@ def _without_password(word: re.Match[str]) -> str:
     return word[0]
 
 
+def _without_value(field: re.Match[str]) -> str:
+    """Return ``field`` without its value, unless its name is the end of a path: behind that stands what is wrong."""
+    before = field.string[max(0, field.start() - LONGEST_PATH) : field.start()]
+    is_path = "/" in before.rpartition(" ")[2]
+    return field[0] if is_path else f"{field[1]}{HIDDEN}"
+
+
 class _Rule(NamedTuple):
     """A kind of secret.
 
@@ -112,7 +122,7 @@ _RULES: Final = (
         ("authorization", "cookie"),
         re.compile(
             r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie)"
-            rf"(?:([\"']\s{{0,4}}[:,]\s{{0,4}}[\[(]?b?){_QUOTED}|(\s{{0,4}}[:=]\s{{0,4}})[^\r\n]++)"
+            rf"(?:([\"']\s{{0,4}}[:,]\s{{0,4}}[\[(]?b?){_QUOTED}|(\s{{0,4}}[:=]\s{{0,4}}+)(?!Bearer …)[^\r\n]++)"
         ),
         rf"\1\2\3{HIDDEN}",
     ),
@@ -128,7 +138,7 @@ _RULES: Final = (
         ),
         rf"\1\2\3{HIDDEN}",
     ),
-    _Rule(_NAME_WORDS, re.compile(rf"((?:{_NAMES}|{_TOKEN_NAME}):\s{{1,4}})\S++"), rf"\1{HIDDEN}"),
+    _Rule(_NAME_WORDS, re.compile(rf"((?:{_NAMES}|{_TOKEN_NAME}):\s{{1,4}})\S++"), _without_value),
 )
 
 

@@ -120,9 +120,13 @@ def locked(path: Path) -> Iterator[LockedFile]:
 def _open_lock(name: str, folder: int) -> int:
     # It is a file of its own, since the other one is replaced.
     try:
-        return os.open(name, _OURS | os.O_RDWR, 0o600, dir_fd=folder)
+        lock = os.open(name, _OURS | os.O_RDWR, 0o600, dir_fd=folder)
     except OSError as error:
         raise OSError(error.errno, f"its lock, {name}: {error.strerror}") from None
+    owner = os.fstat(folder)
+    if os.geteuid() == 0 != owner.st_uid:  # or he could not change the file himself any more
+        os.fchown(lock, owner.st_uid, owner.st_gid)
+    return lock
 
 
 def _find(path: Path) -> tuple[int, str]:

@@ -64,7 +64,7 @@ class Daemon(Service):
         failed: whether it ends because of an error.
 
     Raises:
-        StartError: the option ``port`` is no endpoint, or the file for the log of requests cannot be opened.
+        StartError: the option ``port`` is no endpoint, or a file that an option names is not as it should be.
     """
 
     name = "rpiserve"

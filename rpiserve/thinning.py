@@ -21,11 +21,14 @@ DAY: Final = 86400.0
 MOST_TEXTS: Final = 5
 """How many texts of a kind are logged for being new, in a day."""
 
-MOST_KINDS: Final = 10
+MOST_KINDS: Final = 50
 """How many kinds are told apart."""
 
 LONGEST_TEXT: Final = 500
 """By how many characters texts are told apart."""
+
+
+_MIXED: Final = object()
 
 
 @attrs.define(eq=False)
@@ -38,9 +41,11 @@ class Kind:
         is_due: whether the latest is to be logged.
         times: if it is, how many there were since the last line, this one included.
         incident: for who logs them: under which id the first one stands in the log.
+        is_mixed: whether these are all the events of the kinds that are not told apart.
     """
 
     began: float
+    is_mixed: bool = False
     is_first: bool = True
     is_due: bool = True
     times: int = 0
@@ -48,6 +53,11 @@ class Kind:
     _unlogged: int = 0
     _ages: int = 0
     _texts: set[str] = attrs.field(factory=set)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the latest is to be logged in full: nothing that stands in the log tells what it was."""
+        return not self.incident or (self.is_mixed and self.is_due)
 
     @property
     def since(self) -> str:
@@ -73,7 +83,7 @@ class Kind:
 
     def renewed(self, now: float) -> "Kind":
         """Return the same kind on another day."""
-        return Kind(now, unlogged=self._unlogged)
+        return Kind(now, self.is_mixed, unlogged=self._unlogged)
 
 
 class Thinning:
@@ -94,13 +104,14 @@ class Thinning:
         Returns:
             Its kind, which says what is to be done about it.
         """
+        is_mixed = False
         if what not in self._kinds and len(self._kinds) >= MOST_KINDS:
             self._kinds = {each: kind for each, kind in self._kinds.items() if now - kind.began < DAY}
             if len(self._kinds) >= MOST_KINDS:
-                what = None
+                what, is_mixed = _MIXED, True
         kind = self._kinds.get(what)
         if kind is None:
-            kind = self._kinds[what] = Kind(now)
+            kind = self._kinds[what] = Kind(now, is_mixed=is_mixed)
         elif now - kind.began >= DAY:
             kind = self._kinds[what] = kind.renewed(now)
         else:

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from threading import Condition
+from threading import Lock
 from typing import Final, Literal
 
 import attrs
@@ -51,12 +51,12 @@ class ThreadPool:
         self._limit = limit
         self._spawn = spawn or _spawn_daemon
         self._idle_seconds = idle_seconds
-        self._lock = threading.RLock()  # a finalizer that runs at any moment may submit, too
+        self._lock = threading.RLock()  # a finalizer may submit, too, and runs at any moment in any thread
         self._jobs: deque[Job] = deque()
         self._strength = 0  # threads that work or wait for work
-        # What wakes each idle thread. The one that has idled least gets the next job, so that those come to their end
-        # for which there is too little to do.
-        self._idle: list[Condition] = []
+        # What each idle thread waits for. The one that has idled least gets the next job, so that those come to their
+        # end for which there is too little to do.
+        self._idle: list[Lock] = []
         self._stuck = 0  # threads whose job was given up
 
     @property
@@ -122,7 +122,7 @@ class ThreadPool:
     def _strengthen(self) -> None:
         """See to it that a thread takes the next job. Raises `RuntimeError` if none can."""
         if self._idle:
-            self._idle.pop().notify()
+            self._idle.pop().release()
         elif self._strength < self._limit:
             try:
                 self._spawn(self._name, self._work)
@@ -133,7 +133,8 @@ class ThreadPool:
                 self._strength += 1
 
     def _work(self) -> None:
-        wake = Condition(self._lock)
+        wake = Lock()
+        wake.acquire()
         while (job := self._next_job(wake)) is not None:
             job.work()
             with self._lock:
@@ -144,19 +145,25 @@ class ThreadPool:
                     self._strength += 1
                 job.state = "done"
 
-    def _next_job(self, wake: Condition) -> Job | None:
-        with self._lock:
-            while not self._jobs:
+    def _next_job(self, wake: Lock) -> Job | None:
+        """Return the next job, once there is one; None if the thread is to end. Releasing ``wake`` tells of one."""
+        while True:
+            with self._lock:
+                if self._jobs:
+                    job = self._jobs.popleft()
+                    job.state = "running"
+                    return job
                 self._idle.append(wake)
-                wake.wait(self._idle_seconds)
-                if wake in self._idle:  # then nobody has woken it
-                    self._idle.remove(wake)
-                    if not self._jobs:
-                        self._strength -= 1
-                        return None
-            job = self._jobs.popleft()
-            job.state = "running"
-            return job
+            woken = wake.acquire(timeout=self._idle_seconds)
+            with self._lock:
+                if wake not in self._idle:
+                    if not woken:  # but in between
+                        wake.acquire()
+                    continue
+                self._idle.remove(wake)
+                if not self._jobs:
+                    self._strength -= 1
+                    return None
 
 
 def _spawn_daemon(name: str, work: Callable[[], None]) -> None:

@@ -541,6 +541,17 @@ def test_fixed_rate_and_an_overrun_on_a_late_reactor(machine: Machine) -> None:
     assert len(logged) == 1
 
 
+def test_fixed_rate_and_an_overrun_on_a_reactor_that_is_always_late(machine: Machine) -> None:
+    """A reactor that is a little late each time does not keep it from being told."""
+    machine.cadence = FixedRate("slow", 10, machine.clock, machine.wall)
+    machine.takes = 1000
+    with capturedLogs() as logged:
+        machine.cadence.start(machine.begin)
+        for _ in range(20):
+            machine.clock.advance(0.75)
+    assert len(logged) == 1
+
+
 def test_fixed_rate_of_what_blocks_the_reactor(machine: Machine) -> None:
     """What holds up the reactor itself for longer than its interval is told."""
 

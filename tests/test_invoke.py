@@ -387,6 +387,7 @@ def test_late_failure(bench: Bench, logged_failures: list[LogEvent]) -> None:
     assert isinstance(run.error, HandlerTimeout)
     [event] = logged_failures
     assert texts([event]) == ["it has ended at last, too late, and with an error"]
+    assert event["log_level"] is LogLevel.error
     assert event["log_failure"].check(ValueError)
     logged_failures.clear()
 

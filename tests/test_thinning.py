@@ -56,13 +56,27 @@ def test_new_texts() -> None:
 def test_kinds() -> None:
     """Kinds have nothing to do with each other, until there are too many; those that are a day old give way."""
     thinning = Thinning()
-    assert [thinning.take(0, number).is_first for number in range(20)] == [True] * (MOST_KINDS + 1) + [False] * (
-        19 - MOST_KINDS
-    )
-    assert thinning.take(0, 100) is thinning.take(0, 101)
+    firsts = [thinning.take(0, number).is_first for number in range(2 * MOST_KINDS)]
+    assert firsts == [True] * (MOST_KINDS + 1) + [False] * (MOST_KINDS - 1)
+    assert thinning.take(0, -1) is thinning.take(0, -2)
     assert thinning.take(0, 1) is not thinning.take(0, 2)
-    assert thinning.take(DAY, 100).is_first
-    assert thinning.take(DAY, 100) is not thinning.take(DAY, 101)
+    assert thinning.take(DAY, -1).is_first
+    assert thinning.take(DAY, -1) is not thinning.take(DAY, -2)
+
+
+def test_what_stands_in_the_log_already() -> None:
+    """Of a kind of its own the first event is logged in full; of mixed ones each that is due, for it may be another."""
+    thinning = Thinning()
+    kind = thinning.take(0, "kind", "a")
+    assert kind.is_unknown
+    kind.incident = "first"
+    assert not thinning.take(1, "kind", "b").is_unknown
+    for number in range(MOST_KINDS):
+        thinning.take(1, number)
+    mixed = thinning.take(1, "one too many", "a")
+    mixed.incident = "mixed"
+    assert thinning.take(1, "one more", "b").is_unknown
+    assert not thinning.take(1, "one more", "b").is_unknown
 
 
 def test_overdue() -> None:

@@ -47,12 +47,19 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
     """What is released whenever a thread begins to wait for work."""
     waits = threading.Semaphore(0)
 
-    class Observed(threading.Condition):
-        def wait(self, timeout: float | None = None) -> bool:
-            waits.release()  # who has been told gets the lock only when this thread does wait
-            return super().wait(timeout)
+    class Observed:
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
 
-    monkeypatch.setattr("rpiserve.threads.Condition", Observed)
+        def acquire(self, timeout: float = -1) -> bool:
+            if timeout >= 0:
+                waits.release()
+            return self._lock.acquire(timeout=timeout)
+
+        def release(self) -> None:
+            self._lock.release()
+
+    monkeypatch.setattr("rpiserve.threads.Lock", Observed)
     return waits
 
 

@@ -60,6 +60,8 @@ class DaemonOptions(Options):
         try:
             super().parseOptions(options)
         except SystemExit as error:
+            if not isinstance(error.code, str):  # it has shown what was asked for
+                raise
             text = str(error).removeprefix("rpiserve: ")
             raise ConfigError(text.replace("; --help lists", "; twistd rpiserve --help lists")) from None
 

@@ -68,7 +68,7 @@ class Service:
         words: what that is given after its own options.
         config: the options that this comes to.
         user: whom it runs as; None for one that exists only while it runs.
-        paths: the files and folders that it reads.
+        paths: the files and folders that it uses.
     """
 
     name: str

@@ -97,7 +97,8 @@ def written(form: str) -> Callable[[AnyFunction], AnyFunction]:
                 raise DeclarationError(
                     f"{method.__name__}() is called on a class; make an app of it first: app = App('a_name')"
                 )
-            if first.annotation is str and callable(arguments[1:] and arguments[1]):  # the parentheses are missing
+            given = arguments[1] if arguments[1:] else options.get(first.name)
+            if first.annotation is str and callable(given):  # the parentheses are missing
                 raise DeclarationError(f"a function is no {first.name}; write {form}")
             try:
                 signature.bind(*arguments, **options)

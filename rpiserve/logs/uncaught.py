@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
+from twisted.python.reflect import safe_repr
 
 log = Logger()
 
@@ -37,9 +38,10 @@ def _in_a_thread(found: Any) -> None:
 
 
 def _in_a_finalizer(found: Any) -> None:
-    what = f"{found.err_msg or 'exception ignored in'}: {found.object!r:.200}"
+    what = f"{found.err_msg or 'exception ignored in'}: {safe_repr(found.object):.200}"
     log.failure("{what}", _failure(found), LogLevel.error, what=what)
 
 
 def _failure(found: Any) -> Failure:
-    return Failure(found.exc_value, found.exc_type, found.exc_traceback)
+    error = found.exc_type() if found.exc_value is None else found.exc_value  # None if there was no memory for it
+    return Failure(error, found.exc_type, found.exc_traceback)

@@ -5,7 +5,7 @@ checked, and the `Invoker` runs the handler. What that returns, or what went wro
 handler has given one itself. What cannot be run is answered with the reason, so that no caller waits in vain.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -92,7 +92,8 @@ class MessagingRoom:
         self._incidents = Incidents(invoker.clock)
         self._under_way = {Where.THREAD: 0, Where.REACTOR: 0}
         self._bytes = 0
-        self._complaints, self._late = Thinning(), Thinning()
+        self._complaints = Thinning()
+        self._late: defaultdict[str, Thinning] = defaultdict(Thinning)
         self._stopping = False
         self._receivers: list[tuple[str, Receiver]] = [(name, self._request_arrived)]
         for listener in listeners:
@@ -253,7 +254,7 @@ class MessagingRoom:
     def _explain(self, failure: Failure, exchange: Exchange, name: str) -> None:
         text, incident = f"{name}: {failure.getErrorMessage()}", None
         if failure.check(HandlerTimeout):
-            noted = self._late.take(self._invoker.clock.seconds(), name)
+            noted = self._late[name].take(self._invoker.clock.seconds())
             if noted.is_due:
                 error = failure.getErrorMessage()
                 log.warn("{name} took too long: {error}{more}", name=name, error=error, more=noted.more)

@@ -20,7 +20,7 @@ from rpiserve.timetable import Agenda, Timetable
 log = Logger()
 
 LEEWAY = 0.1
-"""Seconds that the reactor may be late before a run is given the time that it was."""
+"""How late the reactor may come to the end of an interval, in seconds, before the run is given as much time again."""
 
 LONGEST_SLEEP = 30.0
 """Seconds after which a schedule looks at the wall clock again: so soon it notices that the clock was set."""
@@ -33,7 +33,7 @@ class Cadence(Protocol):
     """When runs begin.
 
     Attributes:
-        missed: how many slots have come while a run was under way.
+        missed: how many slots have come while a run was under way or the reactor was blocked.
     """
 
     missed: int
@@ -122,15 +122,16 @@ class FixedRate:
         return ended
 
     def _overrun(self, due: float) -> None:
-        """Tell that the run lasts too long; but if the reactor comes to this late, wait for so long once more."""
+        """Tell that the run lasts too long; but if the reactor comes to this late, wait for so long, once."""
         self._limit = None
         late = self._clock.seconds() - due
         if late > LEEWAY:
-            self._limit = self._clock.callLater(late, self._overrun, due + 2 * late)
+            self._limit = self._clock.callLater(late, self._tell_overrun)
         else:
             self._tell_overrun()
 
     def _tell_overrun(self) -> None:
+        self._limit = None
         overruns = self._overruns.take(self._clock.seconds())
         if overruns.is_due:
             log.warn(

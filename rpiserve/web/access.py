@@ -146,16 +146,13 @@ class Access:
 
     def _still_holds(self, request: LimitedRequest, token: Token, tokens: TokenFile) -> bool:
         """Tell whether ``token``, and the session if ``request`` has come by one, are still good."""
-        by_session = request.getHeader(b"Authorization") is None
+        by_session = _shown(request) is None
         return tokens.is_valid(token) and (not by_session or self.sessions.find(secret_in(request)) == token)
 
     def _token_of(self, request: LimitedRequest, tokens: TokenFile, what: str = "this") -> Token:
-        authorization = request.getHeader(b"Authorization")
-        if authorization is not None:
-            scheme, _, secret = authorization.decode("latin-1").partition(" ")
-            if scheme.lower() != "bearer":
-                raise self._wrong(request, "a token is shown as Authorization: Bearer …")
-            token = tokens.find(secret.strip())
+        secret = _shown(request)
+        if secret is not None:
+            token = tokens.find(secret)
             if token is None:
                 raise self._wrong(request)
             return token
@@ -195,12 +192,12 @@ class Access:
         self.sessions.end(secret_in(request))
         return self.sessions.begin(token)
 
-    def _wrong(self, request: LimitedRequest, why: str = "there is no such token") -> Problem:
+    def _wrong(self, request: LimitedRequest) -> Problem:
         self._check_throttle(request)
         self._throttle.note(_address_of(request))
         self.counts["wrong"] += 1
         self._tell(request)
-        return Problem(401, why, {b"WWW-Authenticate": _CHALLENGE_WRONG})
+        return Problem(401, "there is no such token", {b"WWW-Authenticate": _CHALLENGE_WRONG})
 
     def _tell(self, request: LimitedRequest) -> None:
         """Say that an address has to wait, but not as often as somebody would like who fills disks."""
@@ -220,6 +217,12 @@ class Access:
         if wait > 0:
             self.counts["throttled"] += 1
             raise Problem(429, "too many wrong tokens; try again later", {b"Retry-After": b"%d" % (wait + 1)})
+
+
+def _shown(request: LimitedRequest) -> str | None:
+    """Return the token that ``request`` shows in its header. Another scheme than Bearer is for a proxy before us."""
+    scheme, _, secret = (request.header(b"Authorization") or "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else None
 
 
 def _address_of(request: LimitedRequest) -> str | None:

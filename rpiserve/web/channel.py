@@ -39,7 +39,7 @@ MAX_HEADERS = 100
 JSON = b"application/json"
 
 FREE_BODY = 1 << 16
-"""In bytes. A larger body is taken only from whom the site's gate lets send it."""
+"""In bytes. A larger body is taken only from clients that the site's gate lets send it."""
 
 MOST_PIECES = 10_000
 """How many pieces a body may come in: a million chunks of a byte each would cost seconds to take apart."""
@@ -358,7 +358,9 @@ class LimitedChannel(http.HTTPChannel):
         self.phase = "refused"
         self.site.count("none", b"", b"%d" % problem.status)
         if self.site.requests is not None:
-            self.site.requests.note_refusal(getattr(self.transport.getPeer(), "host", None), problem.status)
+            client = self.requests[-1].client_host if self.requests else None  # who it is by way of a trusted proxy
+            peer = getattr(self.transport.getPeer(), "host", None)
+            self.site.requests.note_refusal(client or peer, problem.status)
         self.transport.unregisterProducer()  # a transport that has paused its producer is not closed
         cors, request = self.site.cors, self.requests[-1] if self.requests else None
         headers = {} if cors is None else cors.headers(request and request.header(b"Origin"))

@@ -104,7 +104,13 @@ class WebServer:
 
     def stop_listening(self) -> Deferred[object]:
         """Take no more connections."""
-        return succeed(None) if self._port is None else maybeDeferred(self._port.stopListening)
+        if self._port is None:
+            return succeed(None)
+        return maybeDeferred(self._port.stopListening).addErrback(self._not_stopped)
+
+    def _not_stopped(self, failure: Failure) -> None:
+        # Somebody has deleted the file of the socket, say. The stop has to go on.
+        log.warn("{address} could not be left: {error}", address=self.address, error=failure.getErrorMessage())
 
 
 def describe(address: IAddress, scheme: str = "http") -> str:

@@ -308,3 +308,16 @@ async def chatty():
         process.wait(PATIENCE)
         for pipe in (reached, reaching, reading, writing):
             os.close(pipe)
+
+
+def test_a_unix_socket_that_is_gone(tmp_path: Path) -> None:
+    """Somebody has deleted the file of the socket: the stop goes on all the same, and ``on_stop`` runs."""
+    path = tmp_path / "socket"
+    ready = "serving on unix:"
+    with running_daemon(tmp_path, IDLE, *ENOUGH, port=f"unix:{path}", ready=ready) as daemon:
+        path.unlink()
+        assert stop_in_time(daemon) == -signal.SIGTERM
+        log = daemon.log()
+    assert STOPPED in log
+    assert "could not be left" in log
+    assert "Traceback" not in log
