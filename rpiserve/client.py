@@ -18,7 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web.client import RequestTransmissionFailed, ResponseDone, ResponseFailed
 from twisted.web.http import PotentialDataLoss
@@ -46,9 +46,6 @@ GRACE_SECONDS = 5.0
 
 RETRY_SECONDS = 1.0
 """The pause before a lost stream is asked for again."""
-
-LOOK_SECONDS = 0.2
-"""How often to look whether a lost bus is back."""
 
 LARGEST_EVENT = 4 * wire.LARGEST
 """In bytes: as JSON inside JSON, and with its channel, a message may have grown."""
@@ -162,6 +159,7 @@ class BusClient:
     async def listen(self, channels: Sequence[str], heard: Heard, told: Told) -> None:
         """As `Client.listen`."""
         enough: Deferred[None] = Deferred()
+        away = False
 
         def receive(channel: str, message: bytes) -> None:
             if enough.called:
@@ -173,28 +171,23 @@ class BusClient:
                 enough.errback()
 
         def lost(reason: str) -> None:
-            if enough.called:  # it is us who have closed it
-                return
-            told(f"{self._bus.state.name}: {reason}; what is sent meanwhile is missed")
-            if not looking.running:
-                looking.start(LOOK_SECONDS, now=False)
+            nonlocal away
+            if not enough.called:  # otherwise it is us who have closed it
+                away = True
+                told(f"{self._bus.state.name}: {reason}; what is sent meanwhile is missed")
 
-        def look() -> None:
-            if self._bus.state.connected:
-                looking.stop()
+        def back() -> None:
+            nonlocal away
+            if away and not enough.called:  # not for the first connection, of which this may hear still
+                away = False
                 told(f"{self._bus.state.name} is connected again")
 
-        looking = LoopingCall(look)
-        looking.clock = self._reactor
         for channel in channels:  # before it begins: then it is connected only once all are subscribed to
             await self._bus.subscribe(wire.checked_channel(channel), receive)
         await self._begin()
         self._bus.watch(lost)
-        try:
-            await enough
-        finally:
-            if looking.running:
-                looking.stop()
+        self._bus.when_connected(back)
+        await enough
 
     async def close(self) -> None:
         """As `Client.close`."""

@@ -32,7 +32,6 @@ from rpiserve.cli.target import Target, find_target
 from rpiserve.client import (
     ANSWER_SECONDS,
     GRACE_SECONDS,
-    LOOK_SECONDS,
     RETRY_SECONDS,
     BrokenStream,
     BusClient,
@@ -740,12 +739,14 @@ class ShakyBus(MemoryBus):
     Attributes:
         connected: whether there is one.
         lost: what is called when it was lost.
+        back: what is called when it is there again.
     """
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock, lambda: 0.0)
         self.connected = True
         self.lost: list[Callable[[str], object]] = []
+        self.back: list[Callable[[], object]] = []
 
     @property
     def state(self) -> BusState:
@@ -755,6 +756,16 @@ class ShakyBus(MemoryBus):
     def watch(self, lost: Callable[[str], object]) -> None:
         """Keep what to call."""
         self.lost.append(lost)
+
+    def when_connected(self, connected: Callable[[], object]) -> None:
+        """Keep what to call."""
+        self.back.append(connected)
+
+    def regain(self) -> None:
+        """Have the connection again."""
+        self.connected = True
+        for back in self.back:
+            back()
 
     def lose(self) -> None:
         """Lose the connection."""
@@ -816,19 +827,19 @@ class TestBusClient:
         assert ears.told == []
 
     def test_lost_and_back(self) -> None:
-        """A loss is told at once, and the return soon; a loss before that was seen is told, too."""
+        """A loss and the return are told at once; a loss before that was seen is told, too."""
         setting = BusSetting()
         ears = Ears()
         begun = Deferred.fromCoroutine(setting.client.listen(["a"], ears.hear, ears.told.append))
         setting.bus.lose()
-        setting.clock.advance(LOOK_SECONDS)
         setting.bus.lose()
-        setting.bus.connected = True
-        setting.clock.advance(LOOK_SECONDS)
+        setting.bus.regain()
         lost, back = "the shaky bus: it went; what is sent meanwhile is missed", "the shaky bus is connected again"
         assert ears.told == [lost, lost, back]
-        setting.bus.lose()
         begun.cancel()
+        setting.bus.lose()
+        setting.bus.regain()
+        assert ears.told == [lost, lost, back]
         with pytest.raises(CancelledError):
             brought(begun)
         assert not setting.clock.getDelayedCalls()
