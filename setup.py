@@ -43,7 +43,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="The rpiserve developers",
-    license="MIT",
+    license_expression="MIT",
     license_files=["LICENSE"],
     keywords="raspberry-pi sensors automation twisted klein http json daemon",
     classifiers=[
@@ -60,40 +60,42 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.11",
+    # An upper bound stands where the next release may break what is used: internals of Twisted, klein, Werkzeug and
+    # txredisapi, the schemas of msgspec, and major versions. Each lower bound is tried by make test-versions.
     install_requires=[
         "attrs>=23.2",
-        "click>=8.1",
-        "cronsim>=2.6",
-        "hiredis>=3",
-        "klein>=24.8",
-        "msgspec>=0.19",
-        "prometheus-client>=0.20",
-        "psutil>=5.9.4",
-        "treq>=24.9",
-        "twisted[tls]>=24.10",
-        "txredisapi>=1.6",
-        "tzdata",  # where the system has no time zones of its own
-        "tzlocal>=5",
-        "werkzeug>=3",
+        "click>=8.1.3,<9",
+        "cronsim>=2.7,<3",
+        "hiredis>=3,<4; platform_machine in 'x86_64 aarch64'",  # a faster parser, where it need not be compiled
+        "klein>=24.8,<25",
+        "msgspec>=0.23,<0.24",
+        "prometheus-client>=0.20,<1",
+        "psutil>=5.9.4,<8",
+        "treq>=24.9.1",
+        "twisted[tls]>=26.10,<27",
+        "txredisapi>=1.6,<1.7",
+        "tzdata>=2024.1",  # where the system has no time zones of its own
+        "tzlocal>=5,<6",
+        "werkzeug>=3.1,<4",
     ],
     extras_require={
         "dev": [
             "build>=1.2",
             "coverage>=7.10",  # the first with patch = subprocess and _exit
             "daebus==0.0.31",  # the other side of some tests
-            "hypothesis>=6.100",
+            "hypothesis>=6.130",
             "import-linter>=2.1",
             "mypy>=1.13",
             "mypy-zope>=1.0.9",
-            "openapi-spec-validator>=0.7",
+            "openapi-spec-validator>=0.8",
             "playwright>=1.49",
-            "pytest>=8.2",
-            "pytest-timeout>=2.3",
+            "pytest>=8.4",
+            "pytest-timeout>=2.4",
             "pytest-twisted>=1.14.3",
-            "pytest-xdist>=3.6",
+            "pytest-xdist>=3.8",
             "ruff>=0.9",
             "schemathesis>=4",
-            "types-psutil",
+            "types-psutil>=6",
         ],
     },
     # Into Twisted's own folder of plugins. There must never be an __init__.py in twistd_plugins/: it would replace

@@ -125,12 +125,7 @@ class Signature:
                 raise DeclarationError(f"{name}: no argument may be called 'name': /cmd?name=… names the command")
             parameters.append(_parameter(parameter, function, name))
         open_ = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
-        made = cls(tuple(parameters), open_, frozenset({"name", *(_bound(function) if open_ else ())}))
-        try:
-            made.schema()
-        except KeyError as error:  # each alone has a schema
-            raise DeclarationError(f"{name}: two classes have the same name and module: {error}") from None
-        return made
+        return cls(tuple(parameters), open_, frozenset({"name", *(_bound(function) if open_ else ())}))
 
     def convert(self, arguments: Mapping[str, object]) -> dict[str, Any]:
         """Return ``arguments`` in the types of the parameters, to call the function with.

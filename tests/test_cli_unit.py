@@ -24,7 +24,7 @@ from rpiserve.errors import ConfigError, StartError
 from rpiserve.messaging.address import RedisAddress
 from rpiserve.options import Options
 
-TWISTD = str(Path(sys.executable).with_name("twistd"))
+TWISTD = os.path.abspath(Path(sys.executable).with_name("twistd"))
 ME = pwd.getpwuid(os.geteuid()).pw_name
 PATIENCE = 30.0
 EXAMPLES = Path(__file__).parents[1] / "examples"

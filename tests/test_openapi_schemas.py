@@ -30,7 +30,6 @@ from openapi_reader import (
 from openapi_spec_validator import validate
 
 from rpiserve import App, codec
-from rpiserve.errors import DeclarationError
 
 
 def test_every_kind_of_argument_is_told_of() -> None:
@@ -160,14 +159,16 @@ def test_classes_that_share_a_name() -> None:
     assert whole["components"]["schemas"]["Problem"]["description"] == "What went wrong (RFC 9457)."
 
 
-def test_classes_that_nothing_tells_apart_in_one_command() -> None:
-    """They are refused where the command is declared: there would be no schema of its arguments."""
+def test_classes_that_share_name_and_module_in_one_command() -> None:
+    """Each argument keeps the schema of its own class."""
 
     def command(a: Any, b: Any) -> None: ...
 
     command.__annotations__ |= {name: dataclasses.make_dataclass("Inner", [(name, int)]) for name in "ab"}
-    with pytest.raises(DeclarationError, match="two classes have the same name and module"):
-        App("test").add_command(command)
+    whole, arguments, _ = of_command(command)
+    validate(whole)
+    assert fits(whole, arguments, {"a": {"a": 1}, "b": {"b": 2}})
+    assert not fits(whole, arguments, {"a": {"b": 1}, "b": {"a": 2}})
 
 
 class Maker:
