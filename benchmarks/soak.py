@@ -10,16 +10,15 @@ nonsense is sent, SIGHUP comes, and a token is taken back and made again.
 After a warm-up everybody leaves, and what the daemon has then is what it shall have in the end. Its memory, descriptors
 and threads are looked at each second. Exits with 1 if
 
-- the median memory of the last quarter is larger than that of the first by more than 5 % and 4 MiB,
-- the blocks of memory that objects use when all have left are more than before by more than 5 %: what a process keeps
+- the median memory of the last quarter is larger than that of the first by more than `Bounds` allows,
+- the blocks of memory that objects use when all have left are more than before by more than that: what a process keeps
   of memory in which there is nothing any more is not counted there,
 - the median number of descriptors or of threads is larger by more than `SLACK`, or some are left when all have gone,
 - a client was answered with what it should not be,
 - the log has an error that was not made on purpose,
 - or something does not work in the end: each value and handler, a command, an action by the bus, events, ``/ready``.
 
-How long it takes until descriptors and threads are what they were is not judged up to `PATIENCE`: threads of a pool
-wait a minute for more to do.
+A soak of less than ten minutes has wider bounds: memory still grows by what the process has not needed before.
 """
 
 import argparse
@@ -53,18 +52,35 @@ from rpiserve.tokens import CONTROL, READ, TokenFile
 
 APP = Path(__file__).with_name("apps") / "soak_app.py"
 
-MOST_GROWTH = 0.05
-MOST_GROWTH_BYTES = 4 << 20
-"""Memory may have grown by the larger of these."""
 
-MOST_LEFT = 0.05
-"""By which part the blocks of memory may be more that objects use: caches and the like fill up to their bounds."""
+@attrs.frozen
+class Bounds:
+    """What is taken for no growth.
+
+    Attributes:
+        growth: by which part memory may grow, or
+        growth_bytes: by how much, whichever is more.
+        blocks: by which part there may be more blocks, when all have left: caches fill up to their bounds.
+        threads: how many more threads there may be when all have left. A pool grows to its size, and those of its
+            threads that have nothing to do end after a minute.
+        patience: how many seconds it may take until all is well when all have left.
+    """
+
+    growth: float
+    growth_bytes: int
+    blocks: float
+    threads: int
+    patience: float
+
+
+LONG = Bounds(0.05, 4 << 20, 0.05, 0, 75.0)
+BRIEF = Bounds(0.2, 24 << 20, 0.1, 8, 40.0)
+BRIEF_SECONDS = 600.0
+
+FEWEST_SAMPLES, FEWEST_REQUESTS = 12, 100
 
 SLACK = 3
 """By how much the median of descriptors or threads may differ: what is open at a time is random."""
-
-PATIENCE = 75.0
-"""Seconds after which what is not as it should be will not become so."""
 
 LOOK_AGAIN = 0.5
 CLIENT_TIMEOUT = 30.0
@@ -146,21 +162,21 @@ class Report:
         end = len(self.samples) if number == 3 else (number + 1) * length
         return [getattr(sample, name) for sample in self.samples[number * length : end]]
 
-    def judge(self, most_growth: float, most_growth_bytes: int, most_left: float, threads_left: int) -> None:
-        """Complain about what has grown; the arguments are those of `soak`."""
-        if len(self.samples) < 16:
-            self.complaints.append(f"there are only {len(self.samples)} samples")
+    def judge(self, bounds: Bounds) -> None:
+        """Complain about what has grown."""
+        if len(self.samples) < FEWEST_SAMPLES or self.counts["requests"] < FEWEST_REQUESTS:
+            self.complaints.append(f"only {len(self.samples)} samples and {self.counts['requests']} requests")
             return
         first, last = (median(self.quarter(number, "memory")) for number in (0, 3))
-        if last - first > max(most_growth * first, most_growth_bytes):
+        if last - first > max(bounds.growth * first, bounds.growth_bytes):
             self.complaints.append(f"memory has grown from {first / 2**20:.1f} to {last / 2**20:.1f} MiB")
-        if self.blocks[1] > (1 + most_left) * self.blocks[0]:
+        if self.blocks[1] > (1 + bounds.blocks) * self.blocks[0]:
             self.complaints.append(f"memory is left: objects use {self.blocks[1]} blocks, and it was {self.blocks[0]}")
         for name in ("descriptors", "threads"):
             first, last = (median(self.quarter(number, name)) for number in (0, 3))
-            if last - first > SLACK:
+            if last - first > max(SLACK, bounds.threads if name == "threads" else 0):
                 self.complaints.append(f"{name} have grown from {first:g} to {last:g}")
-        for name, more in (("descriptors", 0), ("threads", threads_left)):
+        for name, more in (("descriptors", 0), ("threads", bounds.threads)):
             before, after = getattr(self.before, name), getattr(self.after, name)
             if after > before + more:
                 self.complaints.append(f"{name} are left: there are {after}, and there were {before}")
@@ -432,7 +448,7 @@ class Examiner:
 
     def wait_for_values(self) -> None:
         """Wait until there is a first reading."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + LONG.patience
         while self.ask("GET", "/data/fast")[0] != 200:
             if time.monotonic() > end:
                 raise SystemExit("the app's sensors bring nothing")
@@ -530,12 +546,7 @@ def soak(
     seconds: float,
     warm_up: float,
     seed: int,
-    most_growth: float = MOST_GROWTH,
-    most_growth_bytes: int = MOST_GROWTH_BYTES,
-    most_left: float = MOST_LEFT,
-    threads_left: int = 0,
-    patience: float = PATIENCE,
-    tell: Callable[[str], None] = lambda text: None,
+    tell: Callable[[str], None],
 ) -> Report:
     """Run a soak.
 
@@ -544,14 +555,10 @@ def soak(
         seconds: for how long the daemon is looked at, after the warm-up.
         warm_up: the seconds before that.
         seed: of all that is random.
-        most_growth: by which part its memory may grow,
-        most_growth_bytes: or by how much, whichever is more.
-        most_left: by which part there may be more of what objects use, when all have left.
-        threads_left: how many more threads than before there may be in the end. It takes a minute until there are none.
-        patience: how many seconds it may take until all is well when the clients have left.
-        tell: told now and then how it goes.
+        tell: called with a line about the progress once a minute.
     """
     report = Report()
+    bounds = BRIEF if seconds < BRIEF_SECONDS else LONG
     tokens = TokenFile(folder / "tokens", time.monotonic)
     secret = tokens.add("owner", CONTROL)
     options = ["--token-file", "tokens", "--request-log", "requests.log", "--log-size", "1000000", "--log-keep", "2"]
@@ -574,7 +581,7 @@ def soak(
         with crowd.there():
             time.sleep(warm_up)
         examiner.settle(True)
-        report.before = settled(report, process, examiner, patience)
+        report.before = settled(report, process, examiner, bounds.patience)
         blocks = examiner.blocks()
         examiner.settle(False)
         tell(f"after the warm-up: {report.before}, {blocks:,} blocks")
@@ -588,22 +595,22 @@ def soak(
                     )
                 time.sleep(1.0)
         examiner.settle(True)
-        limit = attrs.evolve(report.before, threads=report.before.threads + threads_left)
-        report.after = settled(report, process, examiner, patience, limit)
+        limit = attrs.evolve(report.before, threads=report.before.threads + bounds.threads)
+        report.after = settled(report, process, examiner, bounds.patience, limit)
         report.blocks = blocks, examiner.blocks()
         code = daemon.stop()
         if code != -signal.SIGTERM:
             report.complaints.append(f"the daemon has ended with {code}")
         report.complaints += [f"in the log: {entry}" for entry in unexpected(daemon.log())]
         (folder / "daemon.log").write_text(daemon.log(), encoding="utf-8")
-    report.judge(most_growth, most_growth_bytes, most_left, threads_left)
+    report.judge(bounds)
     return report
 
 
 def main() -> None:
     """Run it from the command line."""
     parser = argparse.ArgumentParser(description="A daemon under load and faults: does anything grow, or break?")
-    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--minutes", type=float, default=60.0, help="less than 10: with wider bounds")
     parser.add_argument("--warm-up", type=float, default=90.0, help="in seconds")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--keep", type=Path, help="a folder for the daemon's logs")
@@ -612,9 +619,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = options.keep or Path(folder)
         place.mkdir(parents=True, exist_ok=True)
-        report = soak(
-            place, 60 * options.minutes, options.warm_up, options.seed, tell=lambda text: print(text, flush=True)
-        )
+        report = soak(place, 60 * options.minutes, options.warm_up, options.seed, lambda text: print(text, flush=True))
     print("\n" + report.table())
     print("\n" + ", ".join(f"{what} {count}" for what, count in sorted(report.counts.items())))
     for complaint in report.complaints[:50]:

@@ -38,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "error:coroutine .* was never awaited:RuntimeWarning",
     ):
         config.addinivalue_line("filterwarnings", warning)
+    config.addinivalue_line("markers", "reactor: runs on the real reactor, by pytest-twisted; set for whole files")
     # What coverage hands on to the processes that tests start: those have threads, and no greenlets. But to those that
     # run tests for this one it is handed on as it is.
     handed_on = os.environ.get("COVERAGE_PROCESS_CONFIG")
@@ -46,6 +47,13 @@ def pytest_configure(config: pytest.Config) -> None:
         settings = CoverageConfig.deserialize(handed_on)
         settings.concurrency = ["thread"]
         os.environ["COVERAGE_PROCESS_CONFIG"] = settings.serialize()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of each file that imports pytest-twisted: coverage has to follow greenlets there."""
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item.module, "pytest_twisted"):
+            item.add_marker("reactor")
 
 
 def _collect_garbage() -> None:
@@ -86,9 +94,12 @@ def _cancel_delayed_calls() -> list[str]:
     if reactor is None or not reactor.getDelayedCalls():
         return []
     for _ in range(2):  # what is due already may still run, as may what that leads to
-        turn: Deferred[None] = Deferred()
-        reactor.callLater(0, turn.callback, None)
-        pytest_twisted.blockon(turn)
+        if reactor.running:
+            turn: Deferred[None] = Deferred()
+            reactor.callLater(0, turn.callback, None)
+            pytest_twisted.blockon(turn)
+        else:
+            reactor.runUntilCurrent()
     left = reactor.getDelayedCalls()
     for call in left:
         call.cancel()

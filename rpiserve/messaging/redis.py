@@ -17,7 +17,7 @@ import random
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import attrs
 import txredisapi
@@ -58,7 +58,6 @@ log = Logger()
 
 Outcome = TypeVar("Outcome")
 
-PING_SECONDS = 1.0
 MOST_UNANSWERED = 3
 """How many pings may bring nothing, before the connection is taken for dead."""
 
@@ -113,9 +112,11 @@ class Connection:
     """One connection, atop one of txredisapi's parsers.
 
     Attributes:
+        ping_seconds: the pause between two pings.
         waiting: how many bytes of commands have no answer yet.
     """
 
+    ping_seconds: ClassVar[float] = 1.0
     factory: Any
     transport: Any
 
@@ -166,12 +167,12 @@ class Connection:
     def connectionMade(self) -> None:
         """Begin to listen for signs of life."""
         super().connectionMade()  # type: ignore[misc]
-        self._timer = self._clock.callLater(PING_SECONDS, self._ping)
+        self._timer = self._clock.callLater(self.ping_seconds, self._ping)
 
     def _ping(self) -> None:
-        self._timer = self._clock.callLater(PING_SECONDS, self._ping)
+        self._timer = self._clock.callLater(self.ping_seconds, self._ping)
         if self._unanswered >= MOST_UNANSWERED:
-            self.abort(f"it has sent nothing for {MOST_UNANSWERED * PING_SECONDS:g} s")
+            self.abort(f"it has sent nothing for {MOST_UNANSWERED * self.ping_seconds:g} s")
         else:
             self._unanswered += 1
             self.command(b"PING").addErrback(lambda _: None)  # an error is a sign of life, too

@@ -1,4 +1,4 @@
-"""What every bus does: the one in memory, and the one on Redis with either of its parsers. One suite for all."""
+"""What every bus does, in memory and on Redis. What depends on the parser is tried with both of them."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +17,11 @@ from rpiserve.errors import BusUnavailable, DataError, MessageError
 from rpiserve.messaging.address import RedisAddress
 from rpiserve.messaging.bus import Bus
 from rpiserve.messaging.memory import MemoryBus
-from rpiserve.messaging.redis import HiredisConnection, PlainConnection, RedisBus
+from rpiserve.messaging.redis import PARSER, PlainConnection, RedisBus
 from rpiserve.wire import LARGEST
 
-PARSERS = {"hiredis": HiredisConnection, "plain": PlainConnection}
+PARSERS = {"redis": PARSER, "redis without hiredis": PlainConnection}
+EVERY_PARSER = pytest.mark.parametrize("make_bus", ["memory", *PARSERS], indirect=True)
 EVERY_BYTE = bytes(range(256))
 LAST = b"the last message"
 
@@ -49,7 +50,7 @@ def done(result: Deferred[Any]) -> Deferred[Any]:
     return result.addTimeout(PATIENCE, reactor)
 
 
-@pytest.fixture(params=["memory", *PARSERS])
+@pytest.fixture(params=["memory", "redis"])
 def make_bus(request: pytest.FixtureRequest) -> Callable[[], Bus]:
     """Make buses of one kind, which are not begun yet."""
     if request.param == "memory":
@@ -89,6 +90,7 @@ async def test_count_of_receivers(bus: Bus, name: str) -> None:
     assert await done(bus.publish(name, b"4")) == 0
 
 
+@EVERY_PARSER
 @pytest.mark.parametrize("message", [b"", EVERY_BYTE, b"007", b"1.10", b"\r\n$3\r\n", "é\0".encode(), b"\xff" * 20_000])
 @pytest_twisted.ensureDeferred
 async def test_exact_bytes(bus: Bus, name: str, message: bytes) -> None:
@@ -173,6 +175,7 @@ async def test_pattern_that_is_no_text_of_one_byte_each(bus: Bus, name: str) -> 
     assert await ears.until_last() == [(f"{name}é", b"1")]
 
 
+@EVERY_PARSER
 @pytest_twisted.ensureDeferred
 async def test_order(bus: Bus, name: str) -> None:
     """Messages arrive in the order in which they were sent, across channels, though nobody waits in between."""
@@ -228,6 +231,7 @@ async def test_unsubscribed_at_once(bus: Bus, name: str) -> None:
     assert ears.heard == []
 
 
+@EVERY_PARSER
 @pytest.mark.parametrize("ending", ["", "*"])
 @pytest_twisted.ensureDeferred
 async def test_unsubscribed_and_subscribed_again(bus: Bus, name: str, ending: str) -> None:
@@ -278,6 +282,7 @@ async def test_receiver_that_raises(bus: Bus, name: str, logged_failures: list[L
     logged_failures.clear()
 
 
+@EVERY_PARSER
 @pytest_twisted.ensureDeferred
 async def test_largest_message(bus: Bus, name: str) -> None:
     """A message of 1 MiB arrives; one of a byte more is refused at the call, and is not sent."""
@@ -291,6 +296,7 @@ async def test_largest_message(bus: Bus, name: str) -> None:
     assert message == b"x" * LARGEST
 
 
+@EVERY_PARSER
 @pytest_twisted.ensureDeferred
 async def test_cache(bus: Bus, name: str) -> None:
     """A value is what was set last, until it is removed; what there was not is not counted."""

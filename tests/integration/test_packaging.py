@@ -2,10 +2,14 @@
 
 What matters most is the plugin, which lives in a folder of Twisted's: twistd has to find it however rpiserve was
 installed, and Twisted has to be whole once rpiserve is gone.
+
+The wheel is installed each time. The other three kinds are tried again when a file that decides about them has changed:
+stamps in the user's cache folder record what was tried. Remove `rpiserve-tests` there to try all of them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -14,18 +18,26 @@ import sys
 import tarfile
 import venv
 import zipfile
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-KINDS = ["checkout", "editable", "wheel", "sdist"]
+OTHER_KINDS = ["checkout", "editable", "sdist"]
+DECISIVE = ["setup.py", "pyproject.toml", "MANIFEST.in", "constraints.txt", "twistd_plugins/*.py"]
+TRIED = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rpiserve-tests"
 MINUTE = 60.0
 LISTED = re.compile(r"^ +rpiserve +\S", re.MULTILINE)
 NOT_SOURCE = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__")
+
+
+def stamp_of(kind: str) -> Path:
+    """Return the file that is there once an installation of this kind was tried with this Python."""
+    checksum = hashlib.sha256(sys.version.encode())
+    for file in sorted(file for pattern in DECISIVE for file in CHECKOUT.glob(pattern)):
+        checksum.update(b"%b\0%b\0" % (file.name.encode(), file.read_bytes()))
+    return TRIED / f"{kind}-{checksum.hexdigest()}"
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -83,9 +95,9 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Artefacts:
     top = tmp_path_factory.mktemp("packaging")
     sources = copy_sources(top / "sources")
     wheels = top / "wheels"
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    must(run(*pip, "wheel", "--quiet", "--wheel-dir", wheels, shutil.copytree(sources, top / "resolve"), cwd=top))
-    must(run(*pip, "wheel", "--quiet", "--wheel-dir", wheels, "setuptools", "wheel", cwd=top))
+    fetch = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--wheel-dir", wheels)
+    pinned = ("-c", CHECKOUT / "constraints.txt")
+    must(run(*fetch, *pinned, shutil.copytree(sources, top / "resolve"), "setuptools", cwd=top))
     for ours in wheels.glob("rpiserve-*"):
         ours.unlink()  # what is installed later has to come from elsewhere
     offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": wheels.as_uri(), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
@@ -170,19 +182,6 @@ def live_and_leave(kind: str, artefacts: Artefacts, top: Path) -> Story:
     )
 
 
-@pytest.fixture(scope="module")
-def stories(artefacts: Artefacts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Story]]]:
-    """All four kinds, side by side since each of them mostly waits for its disk and its child processes."""
-    with ThreadPoolExecutor(max_workers=len(KINDS)) as pool:
-        yield {kind: pool.submit(live_and_leave, kind, artefacts, tmp_path_factory.mktemp(kind)) for kind in KINDS}
-
-
-@pytest.fixture(params=KINDS)
-def story(request: pytest.FixtureRequest, stories: dict[str, Future[Story]]) -> Story:
-    """One of the four; an installation that failed fails its own tests only."""
-    return stories[request.param].result(timeout=5 * MINUTE)
-
-
 def declared_version() -> str:
     """Return the version that the package's source says."""
     source = (CHECKOUT / "rpiserve" / "__init__.py").read_text(encoding="utf-8")
@@ -191,32 +190,30 @@ def declared_version() -> str:
     return found.group(1)
 
 
-def test_an_installed_rpiserve_is_offered_by_twistd(story: Story) -> None:
-    """Proves that twistd finds the plugin however rpiserve was installed, and that reading it raises nothing."""
+@pytest.mark.parametrize("kind", ["wheel", *(kind for kind in OTHER_KINDS if not stamp_of(kind).exists())])
+def test_an_installation(kind: str, artefacts: Artefacts, tmp_path: Path) -> None:
+    """twistd offers rpiserve however it was installed, all it depends on is there, and uninstalling takes it all away.
+
+    It neither replaces nor takes away a file of Twisted's, and twistd goes on without it.
+    """
+    story = live_and_leave(kind, artefacts, tmp_path)
+
     assert LISTED.search(story.help_before)
     assert "Traceback" not in story.help_before
-
-
-def test_an_installed_rpiserve_can_be_imported_away_from_its_sources(story: Story) -> None:
-    """Proves that the package is complete, with all it depends on, and has the version that its source says."""
     assert story.imported == declared_version()
     assert story.check_before.strip() == "No broken requirements found."
 
-
-def test_uninstalling_leaves_twisted_whole(story: Story) -> None:
-    """Proves that rpiserve neither replaces nor takes away a file of Twisted's, and that twistd goes on without it."""
+    assert "Successfully uninstalled rpiserve" in story.uninstalled
+    assert not LISTED.search(story.help_after)
+    assert story.left_behind == ""
     assert "pluginPackagePaths" in story.twisted_before
     assert story.twisted_after == story.twisted_before
     assert "twisted/plugins/__init__.py" in story.twisted_after.splitlines()
     assert story.check_after.strip() == "No broken requirements found."
     assert "Traceback" not in story.help_after
 
-
-def test_uninstalling_takes_all_of_rpiserve_away(story: Story) -> None:
-    """Proves that after ``pip uninstall`` twistd offers rpiserve no more and no file of it is left."""
-    assert "Successfully uninstalled rpiserve" in story.uninstalled
-    assert not LISTED.search(story.help_after)
-    assert story.left_behind == ""
+    stamp_of(kind).parent.mkdir(parents=True, exist_ok=True)
+    stamp_of(kind).touch()
 
 
 def test_the_wheel_holds_the_package_and_its_plugin_and_nothing_else(artefacts: Artefacts) -> None:
@@ -236,7 +233,16 @@ def test_the_sdist_holds_what_is_needed_to_build_and_to_test(artefacts: Artefact
     folders = ["rpiserve", "twistd_plugins", "examples", "tests"]
     sources = {path for folder in folders for path in artefacts.sources.glob(f"{folder}/**/*.py")}
     expected = {path.relative_to(artefacts.sources).as_posix() for path in sources}
-    expected |= {"CHANGELOG.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "pyproject.toml", "setup.py"}
+    expected |= {
+        "CHANGELOG.md",
+        "LICENSE",
+        "MANIFEST.in",
+        "Makefile",
+        "README.md",
+        "constraints.txt",
+        "pyproject.toml",
+        "setup.py",
+    }
     assert expected <= names
     assert "rpiserve/py.typed" in names
     assert not [name for name in names if name.endswith(".pyc")]
