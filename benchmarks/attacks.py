@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "integrat
 
 from daemon import Daemon, running_daemon
 
-from rpiserve.tokens import READ, TokenFile
+from rpiserve.core.tokens import READ, TokenFile
 
 APP = """
 from rpiserve import App, response

@@ -31,7 +31,7 @@ from redis_server import RedisServer
 
 from rpiserve.errors import BusUnavailable
 from rpiserve.messaging.address import RedisAddress
-from rpiserve.messaging.redis import RedisBus
+from rpiserve.messaging.redis_bus import RedisBus
 
 TARGET = 3.0
 LOOK_AGAIN = 0.01

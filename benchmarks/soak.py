@@ -48,7 +48,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "integrat
 from daemon import Daemon, running_daemon
 from redis_server import RedisServer
 
-from rpiserve.tokens import CONTROL, READ, TokenFile
+from rpiserve.core.tokens import CONTROL, READ, TokenFile
 
 APP = Path(__file__).with_name("apps") / "soak_app.py"
 

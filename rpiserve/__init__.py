@@ -4,8 +4,11 @@ The names here are what an app module needs. Importing them starts nothing and i
 """
 
 from rpiserve.app import App
-from rpiserve.caller import Caller
-from rpiserve.context import broadcast, cache, logger, request, response
+from rpiserve.client.caller import Caller
+from rpiserve.core.context import broadcast, cache, logger, request, response
+from rpiserve.declare.handler import Handler
+from rpiserve.declare.registry import Blueprint
+from rpiserve.declare.timetables import Repeat
 from rpiserve.errors import (
     BusUnavailable,
     CallTimeout,
@@ -18,11 +21,8 @@ from rpiserve.errors import (
     Stopped,
     TooManyPending,
 )
-from rpiserve.handler import Handler
-from rpiserve.messaging.exchange import PubSubRequest, PubSubResponse
-from rpiserve.registry import Blueprint
-from rpiserve.timetable import Repeat
-from rpiserve.web.exchange import HttpRequest, HttpResponse, UploadedFile
+from rpiserve.messaging.request import PubSubRequest, PubSubResponse
+from rpiserve.web.app_request import HttpRequest, HttpResponse, UploadedFile
 
 __version__ = "0.1.0"
 

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from rpiserve.data import DataTree
+from rpiserve.core.thread_bridge import Link
+from rpiserve.data.tree import DataTree
+from rpiserve.data.view import DataView
+from rpiserve.declare.names import NAME
+from rpiserve.declare.registry import Registry
 from rpiserve.errors import ConfigError, DeclarationError
-from rpiserve.messaging.link import Link
-from rpiserve.messaging.messenger import Messenger
-from rpiserve.messaging.outgoing import CALL_SECONDS, Broadcast, Cache, Caller
-from rpiserve.registry import Registry
-from rpiserve.views import DataView
-from rpiserve.wire import NAME
+from rpiserve.messaging.caller import CALL_SECONDS, Broadcast, Cache, Caller
+from rpiserve.messaging.requests import Messenger
 
 importing: ContextVar[bool] = ContextVar("rpiserve_importing", default=False)
 """Whether an app module is being imported by the daemon that is going to run it."""
@@ -85,8 +85,8 @@ class App(Registry):
         # Not at the top: these install a reactor, which importing rpiserve must not do.
         from twisted.internet import reactor
 
-        from rpiserve.options import Options
-        from rpiserve.process import make_daemon, one_line, run_foreground
+        from rpiserve.daemon.options import Options
+        from rpiserve.daemon.process import make_daemon, one_line, run_foreground
 
         sys.excepthook = one_line
         if "module" in options:

@@ -14,9 +14,9 @@ from twisted.internet import reactor
 
 import rpiserve
 from rpiserve.app import App, importing
+from rpiserve.daemon.options import Options
+from rpiserve.daemon.process import ExitCode, ignore_hangup, make_daemon, one_line
 from rpiserve.errors import RpiserveError, StartError
-from rpiserve.options import Options
-from rpiserve.process import ExitCode, ignore_hangup, make_daemon, one_line
 
 __all__ = ["Options", "find_app", "makeService"]
 

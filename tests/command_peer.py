@@ -8,12 +8,12 @@ from http_peer import Answer, Peer, make_api, make_site, parse_answers, request
 from twisted.internet.task import Clock
 
 from rpiserve import App
-from rpiserve.commands.room import CommandsRoom
-from rpiserve.web.channel import Limits
-from rpiserve.web.commands import CommandRoutes
-from rpiserve.web.provenance import Provenance
-from rpiserve.web.site import LimitedSite
-from rpiserve.web.static import Pages
+from rpiserve.commands.calls import CommandsRoom
+from rpiserve.web.access.origins import Provenance
+from rpiserve.web.endpoints.commands import CommandRoutes
+from rpiserve.web.endpoints.pages import Pages
+from rpiserve.web.server.channel import Limits
+from rpiserve.web.server.site import LimitedSite
 
 JSON = "Content-Type: application/json"
 

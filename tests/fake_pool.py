@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from twisted.internet.task import Clock
 
-from rpiserve.invoke import Invoker
-from rpiserve.threads import Job, ThreadPool
+from rpiserve.core.runner import Invoker
+from rpiserve.core.threads import Job, ThreadPool
 
 
 class FakePool:

@@ -18,28 +18,28 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rpiserve.commands.room import CommandsRoom
-from rpiserve.config import Config
-from rpiserve.cors import CorsPolicy
-from rpiserve.data import DataTree
+from rpiserve.commands.calls import CommandsRoom
+from rpiserve.daemon.config import Config
+from rpiserve.data.tree import DataTree
+from rpiserve.declare.cors import CorsPolicy
 from rpiserve.errors import BusUnavailable
-from rpiserve.web.access import Access
-from rpiserve.web.actions import ActionRoutes
-from rpiserve.web.api import Api
-from rpiserve.web.broadcasts import BroadcastRoutes
-from rpiserve.web.channel import LimitedChannel, Limits
-from rpiserve.web.commands import CommandRoutes
-from rpiserve.web.dashboard import Dashboard
-from rpiserve.web.events import EventRoutes
-from rpiserve.web.login import LoginRoutes
-from rpiserve.web.metrics import CONTENT_TYPE as METRICS
-from rpiserve.web.metrics import Metrics
-from rpiserve.web.provenance import Provenance
-from rpiserve.web.proxy import NO_PROXIES, TrustedProxies
-from rpiserve.web.security import HostAllowlist
-from rpiserve.web.site import Gate, LimitedSite
-from rpiserve.web.sse import Streams
-from rpiserve.web.static import Pages
+from rpiserve.web.access.authorization import Access
+from rpiserve.web.access.hosts import HostAllowlist
+from rpiserve.web.access.origins import Provenance
+from rpiserve.web.access.proxies import NO_PROXIES, TrustedProxies
+from rpiserve.web.endpoints.actions import ActionRoutes
+from rpiserve.web.endpoints.api import Api
+from rpiserve.web.endpoints.broadcasts import BroadcastRoutes
+from rpiserve.web.endpoints.commands import CommandRoutes
+from rpiserve.web.endpoints.dashboard import Dashboard
+from rpiserve.web.endpoints.events import EventRoutes
+from rpiserve.web.endpoints.login import LoginRoutes
+from rpiserve.web.endpoints.metrics import CONTENT_TYPE as METRICS
+from rpiserve.web.endpoints.metrics import Metrics
+from rpiserve.web.endpoints.pages import Pages
+from rpiserve.web.server.channel import LimitedChannel, Limits
+from rpiserve.web.server.event_stream import Streams
+from rpiserve.web.server.site import Gate, LimitedSite
 
 HERE = IPv4Address("TCP", "127.0.0.1", 8080)
 THERE = IPv4Address("TCP", "127.0.0.1", 50000)

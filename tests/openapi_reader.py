@@ -14,7 +14,8 @@ from openapi_spec_validator import validate
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from rpiserve import App, codec
+from rpiserve import App
+from rpiserve.data import encoding
 from rpiserve.web.openapi.document import document
 
 Item = TypeVar("Item")
@@ -73,7 +74,7 @@ def read(app: App) -> Any:
 def unchecked(app: App) -> Any:
     """Return the document of ``app``, checked for what the validator does not: its names, and its references."""
     written = document(app.name, "1.2", app.commands, app.actions, app.routes)
-    read = msgspec.json.decode(codec.encode(written))
+    read = msgspec.json.decode(encoding.encode(written))
     ids = [operation["operationId"] for _, _, operation in operations(read)]
     assert len(set(ids)) == len(ids)
     templates = [re.sub("{.*?}", "{}", path) for path in read["paths"]]

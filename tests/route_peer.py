@@ -15,16 +15,16 @@ from twisted.logger import LogEvent
 from twisted.web.resource import IResource
 
 from rpiserve import App
-from rpiserve.context import Surroundings
-from rpiserve.cors import CorsPolicy
-from rpiserve.invoke import Invoker
-from rpiserve.threads import Job, ThreadPool
-from rpiserve.tokens import TokenFile
-from rpiserve.web.access import Access
-from rpiserve.web.channel import Limits
-from rpiserve.web.provenance import Provenance
-from rpiserve.web.routes import AppRoutes, Front
-from rpiserve.web.site import LimitedSite
+from rpiserve.core.context import Surroundings
+from rpiserve.core.runner import Invoker
+from rpiserve.core.threads import Job, ThreadPool
+from rpiserve.core.tokens import TokenFile
+from rpiserve.declare.cors import CorsPolicy
+from rpiserve.web.access.authorization import Access
+from rpiserve.web.access.origins import Provenance
+from rpiserve.web.app_routes import AppRoutes, Front
+from rpiserve.web.server.channel import Limits
+from rpiserve.web.server.site import LimitedSite
 
 JSON = "Content-Type: application/json"
 FORM = "Content-Type: application/x-www-form-urlencoded"

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from rpiserve import App, process
+from rpiserve import App
 from rpiserve.app import importing
-from rpiserve.config import Config
+from rpiserve.daemon import process
+from rpiserve.daemon.config import Config
 from rpiserve.errors import ConfigError, DeclarationError, MessageError, NotRunning
 
 

@@ -11,8 +11,8 @@ from twisted.application.service import IService
 
 from rpiserve import App, tap
 from rpiserve.app import importing
+from rpiserve.daemon.options import Options
 from rpiserve.errors import ConfigError, StartError
-from rpiserve.options import Options
 from rpiserve.tap import find_app, makeService
 
 _numbers = count()

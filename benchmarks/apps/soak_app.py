@@ -13,7 +13,16 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from rpiserve import App, BusUnavailable, CallTimeout, NoResponders, Stopped, broadcast, cache, response
+from rpiserve import (
+    App,
+    BusUnavailable,
+    CallTimeout,
+    NoResponders,
+    Stopped,
+    broadcast,
+    cache,
+    response,
+)
 
 app = App("soak", max_workers=6)
 chance = random.Random(os.environ.get("SOAK_SEED"))

@@ -40,7 +40,7 @@ from rpiserve.cli.output import (
 )
 from rpiserve.cli.target import WHERE
 from rpiserve.errors import RpiserveError
-from rpiserve.redaction import redact
+from rpiserve.logs.redaction import redact
 
 COMMANDS: Final = {
     "new": "project",

@@ -11,12 +11,14 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import react
 
-from rpiserve import codec, wire
 from rpiserve.cli.output import ANSWERED, EXIT_CODES, OutputClosed, complain, describe, exit_code, put
 from rpiserve.cli.target import TOKEN_SHOWN, Target, find_target
-from rpiserve.client import Client
+from rpiserve.client.clients import Client
+from rpiserve.core import wire
+from rpiserve.data import encoding
+from rpiserve.declare.names import checked_bus_name, checked_channel
 from rpiserve.errors import ConfigError, MessageError, NotAllowed
-from rpiserve.messaging.outgoing import CALL_SECONDS
+from rpiserve.messaging.caller import CALL_SECONDS
 
 NO_TOKEN = "; none was sent: put it into RPISERVE_TOKEN, or into a file for --token-file"
 
@@ -37,9 +39,9 @@ def progress_line(payload: Any) -> str:
     """Return the line for a reply that is not final: the percentage, if it has one, and what else there is in it."""
     percentage = payload.get("progress_percentage") if isinstance(payload, dict) else None
     if isinstance(percentage, bool) or not isinstance(percentage, int | float):
-        return shown(codec.encode(payload)).decode()
+        return shown(encoding.encode(payload)).decode()
     rest = {name: value for name, value in payload.items() if name != "progress_percentage"}
-    return f"{percentage:3.0f} %" + (f"  {shown(codec.encode(rest)).decode()}" if rest else "")
+    return f"{percentage:3.0f} %" + (f"  {shown(encoding.encode(rest)).decode()}" if rest else "")
 
 
 # --- the reactor -----------------------------------------------------------------------------------------------------
@@ -96,8 +98,8 @@ def run(target: Target, work: Work) -> NoReturn:
 def _json(text: str) -> Any:
     """Return the value of an argument that is JSON, or ``-`` for what standard input has."""
     json = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
-    if codec.is_too_deep(json):
-        raise click.BadParameter(f"it nests deeper than {codec.JSON_DEPTH} levels")
+    if encoding.is_too_deep(json):
+        raise click.BadParameter(f"it nests deeper than {encoding.JSON_DEPTH} levels")
     try:
         return msgspec.json.decode(json)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -132,9 +134,9 @@ def _checked(check: Callable[[str], str]) -> Callable[[str], str]:
     return checked
 
 
-_service = _checked(lambda name: wire.checked_name(name, "a service"))
-_action = _checked(lambda name: wire.checked_name(name, "an action"))
-_channel = _checked(wire.checked_channel)
+_service = _checked(lambda name: checked_bus_name(name, "a service"))
+_action = _checked(lambda name: checked_bus_name(name, "an action"))
+_channel = _checked(checked_channel)
 
 
 def _refuse_token(_: click.Context, __: click.Parameter, value: str | None) -> None:
@@ -185,7 +187,7 @@ def call(
 
     async def work(client: Client) -> None:
         reply = await client.call(service, action, payload, timeout, tell if show else None)
-        put(shown(codec.encode(reply), indent=sys.stdout.isatty()))
+        put(shown(encoding.encode(reply), indent=sys.stdout.isatty()))
 
     run(target, work)
 
@@ -223,11 +225,11 @@ def listen(channels: tuple[str, ...], count: int | None, **where: str | None) ->
 
     def heard(channel: str, message: bytes) -> bool:
         nonlocal messages
-        name = codec.printable(channel)
+        name = encoding.printable(channel)
         try:
             wire.parse(message)
         except wire.BrokenMessage as error:
-            complain(f"rpiserve: a message on {name} is left out: {codec.printable(str(error))}")
+            complain(f"rpiserve: a message on {name} is left out: {encoding.printable(str(error))}")
             return False
         put(name.encode() + b" " + shown(message))
         messages += 1

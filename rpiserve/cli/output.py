@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from rpiserve import codec
+from rpiserve.data import encoding
 from rpiserve.errors import (
     BusUnavailable,
     CallTimeout,
@@ -21,7 +21,7 @@ from rpiserve.errors import (
     RpiserveError,
     StartError,
 )
-from rpiserve.redaction import redact
+from rpiserve.logs.redaction import redact
 
 ANSWERED, FAILED, USAGE, NOBODY, TIMEOUT, UNREACHABLE, REFUSED = range(7)
 
@@ -75,7 +75,7 @@ def describe_fully(error: BaseException) -> str:
 
 def one_line(text: str) -> str:
     """Return ``text`` on one line, with nothing in it that a terminal would obey."""
-    return " ".join(codec.printable(text.replace("\n", " ")).split())
+    return " ".join(encoding.printable(text.replace("\n", " ")).split())
 
 
 def complain(text: str) -> None:

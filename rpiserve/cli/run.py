@@ -15,9 +15,9 @@ from rpiserve.app import App
 from rpiserve.cli.app_file import AppFile, find_app_file
 from rpiserve.cli.output import ANSWERED, FAILED, OutputClosed, complain, describe, describe_fully, put
 from rpiserve.cli.reload import Reporter, Supervisor
-from rpiserve.config import Config, load
+from rpiserve.daemon.config import Config, load
+from rpiserve.daemon.options import Options
 from rpiserve.errors import ConfigError, RpiserveError
-from rpiserve.options import Options
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -161,7 +161,7 @@ def _serve(app: AppFile, words: Sequence[str], attempt: Attempt) -> None:
     # Not at the top: these install a reactor.
     from twisted.internet import reactor
 
-    from rpiserve.process import make_daemon, run_foreground
+    from rpiserve.daemon.process import make_daemon, run_foreground
 
     found, config = attempt.load(app, words)
     if attempt.reporter is not None:
@@ -181,7 +181,7 @@ def check(app: str, options: tuple[str, ...]) -> NoReturn:
     from twisted.internet import reactor
 
     from rpiserve.cli.summary import check_logs, check_reach, summary
-    from rpiserve.service import Daemon
+    from rpiserve.daemon.service import Daemon
 
     attempt = Attempt(None)
     try:

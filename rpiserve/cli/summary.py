@@ -9,15 +9,15 @@ from typing import Final
 from tzlocal import get_localzone
 
 from rpiserve.app import App
-from rpiserve.config import DEFAULT_HOST, Config
+from rpiserve.core.tokens import CONTROL, READ
+from rpiserve.daemon.config import DEFAULT_HOST, Config
+from rpiserve.data.paths import format_path
+from rpiserve.declare.arguments import Parameter
 from rpiserve.declare.base import Every, Polled
 from rpiserve.declare.commands import Command
 from rpiserve.declare.routes import Route
 from rpiserve.errors import StartError
-from rpiserve.paths import format_path
-from rpiserve.signature import Parameter
-from rpiserve.tokens import CONTROL, READ
-from rpiserve.web.security import is_loopback_ip
+from rpiserve.web.access.hosts import is_loopback_ip
 
 _ON_THE_NETWORK: Final = ("tcp", "tcp4", "tcp6", "ssl", "tls", "haproxy")
 """The kinds of endpoints that other machines may reach."""

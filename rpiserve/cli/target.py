@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from rpiserve.client import BusClient, Client, HttpClient
+from rpiserve.client.clients import BusClient, Client, HttpClient
+from rpiserve.core.tokens import PREFIX, Token
 from rpiserve.errors import ConfigError
 from rpiserve.messaging.address import PASSWORD_SHOWN, WITHOUT_REDIS, RedisAddress
-from rpiserve.tokens import PREFIX, Token
-from rpiserve.web.security import is_loopback_ip
+from rpiserve.web.access.hosts import is_loopback_ip
 
 WHERE: Final = """
 \b
@@ -63,7 +63,7 @@ class Target:
         """
         # Not at the top: these may install a reactor.
         if self.redis is not None:
-            from rpiserve.messaging.redis import RedisBus
+            from rpiserve.messaging.redis_bus import RedisBus
 
             return BusClient(RedisBus(self.redis, reactor, time.time), NAME, reactor)
         from twisted.web.client import Agent, HTTPConnectionPool

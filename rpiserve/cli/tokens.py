@@ -11,7 +11,7 @@ import attrs
 import click
 
 from rpiserve.cli.output import OutputClosed, complain, put
-from rpiserve.tokens import READ, ROLES, Token, TokenFile
+from rpiserve.core.tokens import READ, ROLES, Token, TokenFile
 
 DEFAULT_FILE: Final = "rpiserve.tokens"
 

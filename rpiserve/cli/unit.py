@@ -22,7 +22,7 @@ from rpiserve.cli.output import complain, put
 from rpiserve.cli.run import options_of, with_app
 from rpiserve.cli.summary import check_reach
 from rpiserve.cli.templates import filled
-from rpiserve.config import OPTIONS, Config, load
+from rpiserve.daemon.config import OPTIONS, Config, load
 from rpiserve.errors import ConfigError, StartError
 
 HARDWARE: Final = ("gpio", "i2c", "spi", "dialout", "video")

@@ -9,11 +9,11 @@ from typing import Any, TypeGuard, TypeVar, cast
 
 import attrs
 
-from rpiserve.data import Units
+from rpiserve.data.paths import Path
+from rpiserve.data.tree import Units
+from rpiserve.declare.handler import Handler, UserFunction
+from rpiserve.declare.timetables import CronLine, Schedule
 from rpiserve.errors import DeclarationError
-from rpiserve.handler import Handler, UserFunction
-from rpiserve.paths import Path
-from rpiserve.timetable import CronLine, Schedule
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 """What a decorator is put above, and returns as it is."""

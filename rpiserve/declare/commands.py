@@ -6,10 +6,10 @@ from typing import Any, overload
 
 import attrs
 
+from rpiserve.declare.arguments import Signature, beneath_partials
 from rpiserve.declare.base import TIME_LIMIT, AnyFunction, Declarations, checked_name, checked_seconds, written
+from rpiserve.declare.handler import UserFunction
 from rpiserve.errors import DeclarationError
-from rpiserve.handler import UserFunction
-from rpiserve.signature import Signature, beneath_partials
 
 
 @attrs.frozen(eq=False)

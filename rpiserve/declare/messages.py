@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import attrs
 
+from rpiserve.declare.arguments import Payload, payload_of
 from rpiserve.declare.base import TIME_LIMIT, AnyFunction, Declarations, checked_seconds, name_of, written
+from rpiserve.declare.handler import UserFunction
+from rpiserve.declare.names import checked_bus_name, checked_channel
 from rpiserve.errors import DeclarationError, MessageError
-from rpiserve.handler import UserFunction
-from rpiserve.signature import Payload, payload_of
-from rpiserve.wire import checked_channel, checked_name
 
 
 @attrs.frozen(eq=False)
@@ -75,7 +75,7 @@ class MessageDeclarations(Declarations):
             DeclarationError: an argument is wrong, or the name is taken.
         """
         try:
-            checked_name(name, "an action")
+            checked_bus_name(name, "an action")
         except MessageError as error:
             raise DeclarationError(str(error)) from None
         timeout = checked_seconds(name, "timeout", timeout)

@@ -10,11 +10,11 @@ from typing import Any, Final
 import attrs
 from werkzeug.routing import BaseConverter, FloatConverter, Map, Rule, ValidationError
 
-from rpiserve.cors import CorsPolicy
+from rpiserve.declare.arguments import Payload, payload_of
 from rpiserve.declare.base import TIME_LIMIT, AnyFunction, Declarations, checked_seconds, is_text, written
+from rpiserve.declare.cors import CorsPolicy
+from rpiserve.declare.handler import UserFunction
 from rpiserve.errors import DeclarationError
-from rpiserve.handler import UserFunction
-from rpiserve.signature import Payload, payload_of
 
 ROLES: Final = ("public", "read", "control")
 
@@ -207,7 +207,7 @@ class RouteDeclarations(Declarations):
         Args:
             allowed_origins: such as ``["https://panel.example"]``; ``"*"`` for all.
             options: ``allowed_methods``, ``allowed_headers``, ``expose_headers``, ``allow_credentials`` and
-                ``max_age``, as in `rpiserve.cors.CorsPolicy.of`.
+                ``max_age``, as in `rpiserve.declare.cors.CorsPolicy.of`.
 
         Raises:
             DeclarationError: an option is wrong, or this was declared already.

@@ -18,9 +18,9 @@ from rpiserve.declare.base import (
     work_of,
     written,
 )
+from rpiserve.declare.handler import Handler, UserFunction
+from rpiserve.declare.timetables import FIRST_YEAR, LAST_YEAR, MAX_FACTOR, PERIODS, CronLine, Repeat, Schedule
 from rpiserve.errors import DeclarationError
-from rpiserve.handler import Handler, UserFunction
-from rpiserve.timetable import FIRST_YEAR, LAST_YEAR, MAX_FACTOR, PERIODS, CronLine, Repeat, Schedule
 
 CRON_TIME_LIMIT = 3600.0
 """Seconds that a run by a cron line may take by default."""

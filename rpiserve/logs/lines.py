@@ -10,9 +10,9 @@ import attrs
 from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
 
-from rpiserve import codec
+from rpiserve.data import encoding
 from rpiserve.logs.levels import PACKAGE, TWISTED, level_of, namespace_of
-from rpiserve.redaction import LONGEST_SECRET, redact
+from rpiserve.logs.redaction import LONGEST_SECRET, redact
 
 TEXT: Final = "text"
 JSON: Final = "json"
@@ -130,7 +130,7 @@ def text_line(entry: Entry) -> str:
 def json_line(entry: Entry) -> str:
     """Return ``entry`` as an object of JSON on one line, of at most `MOST_BYTES`."""
     whole: dict[str, Any] = {
-        "time": codec.timestamp(entry.time),
+        "time": encoding.timestamp(entry.time),
         "level": entry.level,
         "namespace": entry.namespace,
         "message": entry.message,
@@ -138,11 +138,11 @@ def json_line(entry: Entry) -> str:
     }
     if entry.traceback:
         whole["traceback"] = entry.traceback
-    line = codec.encode(whole)
+    line = encoding.encode(whole)
     most = MOST_TRACEBACK
     while len(line) >= MOST_BYTES:  # there are characters that take six bytes
         most //= 2
-        line = codec.encode({name: _cut(text, most) for name, text in whole.items()})
+        line = encoding.encode({name: _cut(text, most) for name, text in whole.items()})
     return line.decode() + "\n"
 
 

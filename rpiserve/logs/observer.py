@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from twisted.logger import ILogObserver, LogEvent, LogLevel
 from zope.interface import implementer
 
+from rpiserve.core.interfaces import Sample
 from rpiserve.logs.levels import Levels
 from rpiserve.logs.lines import LINES, TEXT, Entry
 from rpiserve.logs.outputs import LOST, Output, Stream
-from rpiserve.ports import Sample
 
 
 @implementer(ILogObserver)

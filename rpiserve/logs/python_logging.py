@@ -12,7 +12,7 @@ from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 from twisted.python.reflect import safe_repr, safe_str
 
-from rpiserve.context import scope
+from rpiserve.core.context import scope
 from rpiserve.logs.observer import LogObserver
 
 NUMBERS: Final[dict[Any, int]] = {

@@ -1,7 +1,7 @@
 """The bus: what carries messages from channel to channel, and keeps small values beside.
 
-There are two, `rpiserve.messaging.memory` within one process and `rpiserve.messaging.redis`. Both do what `Bus` says;
-everything above knows nothing else of them. All of this lives on the reactor's thread.
+There are two, `rpiserve.messaging.memory_bus` within one process and `rpiserve.messaging.redis_bus`. Both do what `Bus`
+says; everything above knows nothing else of them. All of this lives on the reactor's thread.
 
 The names of channels and their patterns are texts, and messages bytes, which arrive as they were sent. A pattern is a
 glob as Redis has it: ``*``, ``?``, ``[a-z]``, ``[^a-z]``, and a backslash before a character that stands for itself.

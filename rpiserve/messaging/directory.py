@@ -10,11 +10,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from rpiserve import codec
+from rpiserve.data import encoding
 from rpiserve.declare.messages import Action
+from rpiserve.declare.names import NAME
 from rpiserve.errors import BusError
 from rpiserve.messaging.bus import Bus, BusState
-from rpiserve.wire import NAME
 
 log = Logger()
 
@@ -85,7 +85,7 @@ class Directory:
             "kind": state.kind,
             "name": state.name,
             "connected": state.connected,
-            "since": codec.timestamp(state.since),
+            "since": encoding.timestamp(state.since),
             "error": state.error,
         }
         announced = self._bus.announced().addErrback(lambda failure: failure.trap(BusError) and {})

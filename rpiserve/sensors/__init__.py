@@ -1,1 +1,1 @@
-"""Polling: handlers in motion, and ready-made readings."""
+"""Ready-made readings, for apps to import."""

@@ -6,8 +6,11 @@ from typing import Any
 from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from rpiserve import codec, wire
-from rpiserve.codec import printable
+from rpiserve.core import wire
+from rpiserve.core.runner import log_incident
+from rpiserve.data import encoding
+from rpiserve.data.encoding import printable
+from rpiserve.declare.arguments import BadArguments
 from rpiserve.errors import (
     BusUnavailable,
     CallTimeout,
@@ -23,10 +26,8 @@ from rpiserve.errors import (
     TooManyPending,
     UnknownCommand,
 )
-from rpiserve.invoke import log_incident
-from rpiserve.redaction import hide_tokens
-from rpiserve.signature import BadArguments
-from rpiserve.web.exchange import PROBLEM_JSON, phrase_of, problem_of
+from rpiserve.logs.redaction import hide_tokens
+from rpiserve.web.app_request import PROBLEM_JSON, phrase_of, problem_of
 
 CONTENT_TYPE = PROBLEM_JSON.encode()
 
@@ -54,7 +55,7 @@ class Problem(Exception):
     def body(self) -> bytes:
         """Return the answer's body."""
         # It may quote what a client has sent, who may have put a token into the wrong place.
-        return hide_tokens(codec.encode(problem_of(self.status, self.detail, **self.members)))
+        return hide_tokens(encoding.encode(problem_of(self.status, self.detail, **self.members)))
 
     def raw_answer(self, headers: Mapping[str, str]) -> bytes:
         """Return the whole answer, for a connection on which there is no request to answer and that is to be closed.

@@ -6,18 +6,13 @@ violation of the content security policy, a request to anywhere but the daemon.
 
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request, sync_playwright
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))  # for the module daemon
-
 from daemon import Daemon, running_daemon
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 OPTIONS = (

@@ -9,7 +9,7 @@ import pytest
 from daemon import Daemon, running_daemon
 from playwright.sync_api import Locator, Page, expect
 
-from rpiserve.tokens import TokenFile
+from rpiserve.core.tokens import TokenFile
 
 from conftest import GREENHOUSE  # isort: skip
 

@@ -19,7 +19,7 @@ import pytest
 from daemon import Daemon, running_daemon
 from playwright.sync_api import Browser, Page, Playwright
 
-from rpiserve.tokens import TokenFile
+from rpiserve.core.tokens import TokenFile
 
 from conftest import CHROMIUM, OPTIONS  # isort: skip
 

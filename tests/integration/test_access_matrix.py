@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from daemon import Daemon, running_daemon
 
-from rpiserve.tokens import TokenFile
+from rpiserve.core.tokens import TokenFile
 
 SOURCE = """
 from rpiserve import App

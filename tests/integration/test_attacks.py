@@ -20,7 +20,7 @@ import pytest
 from daemon import PATIENCE, Daemon, running_daemon, until
 from http_peer import request
 
-from rpiserve.tokens import READ, TokenFile
+from rpiserve.core.tokens import READ, TokenFile
 
 BIG = 20_000_000
 SOURCE = f"""

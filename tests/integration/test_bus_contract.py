@@ -13,12 +13,12 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent
 
+from rpiserve.core.wire import LARGEST
 from rpiserve.errors import BusUnavailable, DataError, MessageError
 from rpiserve.messaging.address import RedisAddress
 from rpiserve.messaging.bus import Bus
-from rpiserve.messaging.memory import MemoryBus
-from rpiserve.messaging.redis import PARSER, PlainConnection, RedisBus
-from rpiserve.wire import LARGEST
+from rpiserve.messaging.memory_bus import MemoryBus
+from rpiserve.messaging.redis_bus import PARSER, PlainConnection, RedisBus
 
 PARSERS = {"redis": PARSER, "redis without hiredis": PlainConnection}
 EVERY_PARSER = pytest.mark.parametrize("make_bus", ["memory", *PARSERS], indirect=True)

@@ -16,8 +16,8 @@ from daemon import APP, PATIENCE, running_daemon
 from http_peer import Peer, make_site, make_tree, parse_answers, request
 from twisted.internet.task import Clock
 
-from rpiserve.data import DataTree
-from rpiserve.web.channel import LINGER, Limits
+from rpiserve.data.tree import DataTree
+from rpiserve.web.server.channel import LINGER, Limits
 
 SEED = 20240229
 KEYS = ["a", "a/b", "line\nbreak", "what?", "100%", "°C", "🌡", "...", "x;y=z", "#"]

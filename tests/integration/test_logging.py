@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from daemon import APP, PATIENCE, PROGRAM, SERVING, TWISTD, Daemon, completed, in_background, running_daemon, until
 
-from rpiserve.tokens import CONTROL, READ, TokenFile
+from rpiserve.core.tokens import CONTROL, READ, TokenFile
 
 PYTHON = (sys.executable, "daemon_app.py")
 RUN = "\nif __name__ == '__main__':\n    import sys\n    app.run(argv=sys.argv[1:])\n"
@@ -48,7 +48,7 @@ def test_text(program: tuple[str, ...], tmp_path: Path) -> None:
     ours = [line for line in lines if line != "printed"]  # App.run leaves what an app prints as it is
     assert [line for line in ours if not TEXT_LINE.fullmatch(line)] == []
     assert any(re.search(r" WARN  a/b: two\\x0alines: é %s \{0\}$", line) for line in lines)
-    assert any(re.search(r" ERROR invoke: a/b failed, incident \w{8}$", line) for line in lines)
+    assert any(re.search(r" ERROR core\.runner: a/b failed, incident \w{8}$", line) for line in lines)
     assert not any("a detail" in line for line in lines)
 
 
@@ -62,7 +62,7 @@ def test_json(program: tuple[str, ...], tmp_path: Path) -> None:
         entries = [json.loads(line) for line in daemon.log().splitlines()]
     assert all({"time", "level", "namespace", "message"} <= entry.keys() for entry in entries)
     failed = next(entry for entry in entries if "incident" in entry)
-    assert (failed["level"], failed["handler"], failed["namespace"]) == ("error", "a/b", "rpiserve.invoke")
+    assert (failed["level"], failed["handler"], failed["namespace"]) == ("error", "a/b", "rpiserve.core.runner")
     assert failed["traceback"].endswith("ValueError: no\nnumber")
     detail = next(entry for entry in entries if entry["message"] == "a detail")
     assert (detail["level"], detail["handler"]) == ("debug", "a/b")
@@ -145,11 +145,11 @@ def test_journal(tmp_path: Path) -> None:
 
 def test_levels(tmp_path: Path) -> None:
     """Less is logged where less is asked for, and more where more is."""
-    levels = ("--log-level", "critical", "--log-level", "rpiserve.invoke=error")
+    levels = ("--log-level", "critical", "--log-level", "rpiserve.core.runner=error")
     with running_daemon(tmp_path, TALKATIVE, *levels, ready="failed, incident") as daemon:
         daemon.stop()
         lines = daemon.log().splitlines()
-    assert [line for line in lines if not re.search(r" ERROR invoke: |^    ", line)] == []
+    assert [line for line in lines if not re.search(r" ERROR core\.runner: |^    ", line)] == []
 
 
 @pytest.mark.parametrize("option", ["--log-file", "--request-log"])

@@ -20,19 +20,19 @@ from redis_server import RedisServer, shared_redis_server  # noqa: F401 - the fi
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
-from rpiserve import wire
+from rpiserve.core import wire
+from rpiserve.core.log_limit import AGES, MOST_TEXTS
+from rpiserve.core.runner import Invoker
+from rpiserve.core.thread_bridge import Link
+from rpiserve.core.threads import ThreadPool
+from rpiserve.declare.registry import Registry
 from rpiserve.errors import CallTimeout
-from rpiserve.invoke import Invoker
 from rpiserve.messaging.address import RedisAddress
 from rpiserve.messaging.bus import Bus
-from rpiserve.messaging.link import Link
-from rpiserve.messaging.memory import MemoryBus
-from rpiserve.messaging.messenger import Messenger
-from rpiserve.messaging.redis import RedisBus
-from rpiserve.messaging.room import MessagingRoom
-from rpiserve.registry import Registry
-from rpiserve.thinning import AGES, MOST_TEXTS
-from rpiserve.threads import ThreadPool
+from rpiserve.messaging.memory_bus import MemoryBus
+from rpiserve.messaging.redis_bus import RedisBus
+from rpiserve.messaging.requests import Messenger
+from rpiserve.messaging.service import MessagingRoom
 
 REQUESTS = 10_000
 IN_FLIGHT = 64

@@ -34,16 +34,17 @@ from redis_server import RedisServer
 from werkzeug.datastructures import Headers
 
 import rpiserve
-from rpiserve import App, HttpRequest, cli, wire
+from rpiserve import App, HttpRequest, cli
 from rpiserve.cli import output
-from rpiserve.config import DEFAULT_HOST, OPTIONS, load
-from rpiserve.cors import HEADERS, METHODS, READING, CorsPolicy
+from rpiserve.core import wire
+from rpiserve.daemon.config import DEFAULT_HOST, OPTIONS, load
+from rpiserve.daemon.options import Options
+from rpiserve.declare.cors import HEADERS, METHODS, READING, CorsPolicy
 from rpiserve.declare.routes import METHODS as ROUTE_METHODS
-from rpiserve.messaging.messenger import MOST_PENDING
-from rpiserve.messaging.outgoing import CALL_SECONDS
-from rpiserve.options import Options
-from rpiserve.web.events import BROADCAST, CHANGE, SENSOR
-from rpiserve.web.routes import MOST_CALLS
+from rpiserve.messaging.caller import CALL_SECONDS
+from rpiserve.messaging.requests import MOST_PENDING
+from rpiserve.web.app_routes import MOST_CALLS
+from rpiserve.web.endpoints.events import BROADCAST, CHANGE, SENSOR
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("sensors", "commands", "web", "messages", "running"))]

@@ -30,7 +30,7 @@ from twisted.protocols.portforward import ProxyFactory
 from rpiserve.errors import BusUnavailable, DataError, StartError
 from rpiserve.messaging.address import RedisAddress
 from rpiserve.messaging.bus import compile_pattern, encoded
-from rpiserve.messaging.redis import LOST, PARSER, Connection, PlainConnection, RedisBus
+from rpiserve.messaging.redis_bus import LOST, PARSER, Connection, PlainConnection, RedisBus
 
 
 class Impatient(PARSER):  # type: ignore[valid-type,misc]
@@ -60,7 +60,7 @@ class News:
         self._waiting: tuple[str, Deferred[str]] | None = None
 
     def __call__(self, event: LogEvent) -> None:
-        if event.get("log_namespace") == "rpiserve.messaging.redis":
+        if event.get("log_namespace") == "rpiserve.messaging.redis_bus":
             self._texts.append(formatEvent(event))
             self._look()
 

@@ -292,10 +292,10 @@ def test_nohup(tmp_path: Path) -> None:
 # --- exit codes ------------------------------------------------------------------------------------------------------
 
 HALF = """
-import rpiserve.lifecycle
+import rpiserve.daemon.hooks
 def run(self):
     raise ZeroDivisionError("by a mistake of ours")
-rpiserve.lifecycle.StartHooks.run = run
+rpiserve.daemon.hooks.StartHooks.run = run
 """
 CRASH = """
 @app.on_start(reactor=True)

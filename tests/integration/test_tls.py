@@ -18,9 +18,9 @@ from daemon import APP, Daemon, completed, running_daemon
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
+from rpiserve.core.tokens import TokenFile
 from rpiserve.errors import StartError
-from rpiserve.tokens import TokenFile
-from rpiserve.web.tls import LOOK_SECONDS, RenewedCertificate
+from rpiserve.web.server.tls import LOOK_SECONDS, RenewedCertificate
 
 RPISERVE = Path(sys.executable).with_name("rpiserve")
 OPTIONS = ("--tls-cert", "cert.pem", "--tls-key", "key.pem")

@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from rpiserve import wire
-from rpiserve.web.actions import CALL_SECONDS, LONGEST_CALL
+from rpiserve.declare.names import NAME
+from rpiserve.web.endpoints.actions import CALL_SECONDS, LONGEST_CALL
 from rpiserve.web.openapi.parts import (
     PROBLEM,
     TEXT,
@@ -75,9 +75,7 @@ SCHEMAS: Final = {"Problem": PROBLEM, "Leaf": _LEAF, "Sensor": _SENSOR}
 
 
 def _name_in_path(name: str, description: str, example: str) -> dict[str, Any]:
-    return parameter(
-        name, "path", {"type": "string", "pattern": f"^{wire.NAME.pattern}$"}, description, example=example
-    )
+    return parameter(name, "path", {"type": "string", "pattern": f"^{NAME.pattern}$"}, description, example=example)
 
 
 _META = parameter(

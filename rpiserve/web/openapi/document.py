@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from rpiserve.declare.arguments import returned
 from rpiserve.declare.commands import Command
 from rpiserve.declare.messages import Action
 from rpiserve.declare.routes import Route
-from rpiserve.signature import returned
 from rpiserve.web.openapi import built_in
 from rpiserve.web.openapi.functions import answer_schema, payload_schema, told
 from rpiserve.web.openapi.parts import ok, operation, parameter, problem_answers, problems, record
@@ -33,7 +33,7 @@ _LENIENT: Final = (
 def document(
     name: str, version: str, commands: Mapping[str, Command], actions: Mapping[str, Action], routes: Sequence[Route]
 ) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of an app. `rpiserve.codec` can encode it, whatever its texts hold.
+    """Return the OpenAPI 3.1 document of an app. `rpiserve.data.encoding` can encode it, whatever its texts hold.
 
     Args:
         name: the service's name.

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec.inspect as types
 
-from rpiserve.signature import Payload, returned
+from rpiserve.declare.arguments import Payload, returned
 from rpiserve.web.openapi.schemas import Components, result_schema
 
 

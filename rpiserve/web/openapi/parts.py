@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from rpiserve.web.exchange import JSON, PROBLEM_JSON, phrase_of
+from rpiserve.web.app_request import JSON, PROBLEM_JSON, phrase_of
 from rpiserve.web.openapi.schemas import ref
 
 TEXT: Final = {"type": "string"}

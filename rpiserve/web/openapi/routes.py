@@ -10,7 +10,7 @@ from werkzeug.routing import Map
 from werkzeug.routing.rules import parse_converter_args
 
 from rpiserve.declare.routes import VARIABLE, Route
-from rpiserve.web.exchange import PROBLEM_JSON
+from rpiserve.web.app_request import PROBLEM_JSON
 from rpiserve.web.openapi.functions import answer_schema, payload_schema, told
 from rpiserve.web.openapi.parts import answer, content, ok, operation, parameter, problems
 from rpiserve.web.openapi.schemas import Components, ref

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from rpiserve import codec
+from rpiserve.data import encoding
 from rpiserve.errors import DataError
 from rpiserve.web.openapi.defaults import fits
 
@@ -124,7 +124,7 @@ def _without_wrong_default(definitions: Mapping[str, Any], part: dict[str, Any])
 
 
 def result_schema(kind: Any) -> dict[str, Any]:
-    """Return a schema of what a function returns that is annotated with ``kind``, as `rpiserve.codec` serves it.
+    """Return a schema of what a function annotated with ``kind`` returns, as `rpiserve.data.encoding` serves it.
 
     An annotation that says nothing for certain gets the schema that everything fits.
     """
@@ -160,13 +160,13 @@ def _as_served(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def encodable(value: Any) -> Any:
-    """Return ``value`` as `rpiserve.codec` can encode it, whatever users have put into it."""
+    """Return ``value`` as `rpiserve.data.encoding` can encode it, whatever users have put into it."""
     if isinstance(value, Mapping):
         return {_text(str(key)): encodable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [encodable(item) for item in value]
     try:
-        return codec.to_wire(value, "")
+        return encoding.to_wire(value, "")
     except DataError:
         return _text(value) if isinstance(value, str) else f"<{type(value).__name__}>"
 

@@ -1,0 +1,1 @@
+"""One daemon: its parts put together, its process and its options."""

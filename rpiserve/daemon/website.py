@@ -1,0 +1,173 @@
+"""The wiring of the web side: what listens, what lets requests in, and what answers them."""
+
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from rpiserve.core.interfaces import Commands, HandlerReports, Messaging, Readiness, Services, Stats
+from rpiserve.core.runner import Invoker
+from rpiserve.core.tokens import TokenFile
+from rpiserve.daemon.config import DEFAULT_HOST, Config
+from rpiserve.data import encoding
+from rpiserve.data.tree import DataTree
+from rpiserve.declare.registry import Registry
+from rpiserve.logs.lines import JSON
+from rpiserve.logs.rotating_file import open_log
+from rpiserve.web.access.authorization import Access
+from rpiserve.web.access.hosts import HostAllowlist
+from rpiserve.web.access.origins import Provenance
+from rpiserve.web.access.proxies import TrustedProxies
+from rpiserve.web.app_routes import AppRoutes, Front
+from rpiserve.web.endpoints.actions import ActionRoutes
+from rpiserve.web.endpoints.api import Api
+from rpiserve.web.endpoints.broadcasts import BroadcastRoutes
+from rpiserve.web.endpoints.commands import CommandRoutes
+from rpiserve.web.endpoints.dashboard import Dashboard
+from rpiserve.web.endpoints.events import EventRoutes
+from rpiserve.web.endpoints.login import LoginRoutes
+from rpiserve.web.endpoints.metrics import Metrics, package_version
+from rpiserve.web.endpoints.pages import Pages
+from rpiserve.web.openapi.document import document
+from rpiserve.web.server.event_stream import Streams
+from rpiserve.web.server.listener import WebServer, endpoint_for
+from rpiserve.web.server.request_log import RequestLog
+from rpiserve.web.server.site import Gate, LimitedSite
+from rpiserve.web.server.tls import RenewedCertificate
+
+
+class Website:
+    """All that serves HTTP.
+
+    Args:
+        config: the options; `Config.port` is not None.
+        reactor: the reactor, whose clock is monotonic.
+        service: the service's name.
+        registry: what the app declares.
+        tree: its data.
+        handlers: who tells of the handlers.
+        commands: who calls the commands.
+        messaging: who handles messages.
+        services: who knows the services on the bus.
+        parts: what ``/ready`` asks, by name.
+        stats: what ``/metrics`` shows, besides the web's own.
+        routes: what runs the app's routes.
+        started: when the daemon was started, in seconds since the epoch.
+
+    Raises:
+        StartError: the option ``port`` is no endpoint, or a file that an option names is not as it should be.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        *,
+        service: str,
+        registry: Registry,
+        tree: DataTree,
+        handlers: HandlerReports,
+        commands: Commands,
+        messaging: Messaging,
+        services: Services,
+        parts: Mapping[str, Readiness],
+        stats: Sequence[Stats],
+        routes: Invoker,
+        started: float,
+    ) -> None:
+        self._tokens = _tokens(config, reactor)
+        self._certificate = _certificate(config, reactor)
+        self._requests = _request_log(config, reactor)
+        self._streams = Streams(reactor, config.max_streams)
+        access = Access(self._tokens, config.open, reactor)
+        cors = config.cors or registry.cors_policy
+        provenance = Provenance(config.open, config.get_commands, cors)
+        own = [*stats, routes.pool, self._streams, access, *([] if self._requests is None else [self._requests])]
+        metrics = Metrics(service, tree, started, own)
+        api = Api(
+            tree=tree,
+            handlers=handlers,
+            parts=parts,
+            commands=CommandRoutes(commands, provenance),
+            actions=ActionRoutes(messaging, provenance, self._streams),
+            broadcasts=BroadcastRoutes(messaging, provenance),
+            events=EventRoutes(tree, handlers, messaging, provenance, self._streams, reactor),
+            services=services,
+            dashboard=None if config.no_dashboard else Dashboard(access.has_login),
+            login=LoginRoutes(access, provenance),
+            metrics=metrics,
+            openapi=encoding.encode(
+                document(service, package_version(), registry.commands, registry.actions, registry.routes)
+            ),
+            pages=None if config.www is None else Pages(config.www),
+        )
+        front = Front(api.resource(), AppRoutes(registry.routes, routes, provenance, access).resource(), access)
+        gate = Gate(HostAllowlist(socket.gethostname(), config.allowed_host), access)
+        proxies = TrustedProxies(config.trusted_proxy)
+        self._site = LimitedSite(front, gate, config.limits, reactor, cors, proxies, self._requests)
+        metrics.add(self._site)
+        host, port = config.host or DEFAULT_HOST, config.port or 0
+        self._server = WebServer(
+            self._site,
+            endpoint_for(reactor, port, host, self._certificate),
+            port if isinstance(port, str) else f"{host} port {port}",
+            config.open or self._tokens is not None,
+            "http" if self._certificate is None else "https",
+        )
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as a person writes it; empty before that."""
+        return self._server.address
+
+    def listen(self) -> None:
+        """Begin to listen.
+
+        Raises:
+            StartError: the port cannot be had, or nobody may be let in by it.
+        """
+        self._server.listen()
+
+    def reload(self) -> None:
+        """Read the tokens and the certificate anew, and go on in a new file of the log of requests."""
+        for each in (self._tokens, self._certificate):
+            if each is not None:
+                each.reload()
+        if self._requests is not None:
+            self._requests.reopen()
+
+    def stop_listening(self) -> Deferred[Any]:
+        """Take no more connections, and end the streams, which would keep theirs from draining."""
+        return self._server.stop_listening().addCallback(lambda _: self._streams.close())
+
+    def drain(self) -> Deferred[None]:
+        """Close each connection when its answer has been sent; fires when there is none left."""
+        return self._site.drain()
+
+    def close(self) -> None:
+        """Close what is left."""
+        self._site.abort()
+        if self._requests is not None:
+            self._requests.close()
+
+
+def _tokens(config: Config, reactor: Any) -> TokenFile | None:
+    if config.token_file is None:
+        return None
+    tokens = TokenFile(config.token_file, reactor.seconds)
+    tokens.load()
+    return tokens
+
+
+def _certificate(config: Config, reactor: Any) -> RenewedCertificate | None:
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    return RenewedCertificate(config.tls_cert, config.tls_key, reactor.seconds)
+
+
+def _request_log(config: Config, reactor: Any) -> RequestLog | None:
+    if config.request_log is None:
+        return None
+    file = open_log("--request-log", config.request_log, config.log_size, config.log_keep)
+    return RequestLog(file, config.log_format == JSON, reactor)

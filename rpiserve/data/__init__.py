@@ -1,0 +1,1 @@
+"""The data tree: pure, without a reactor, I/O or a clock."""

@@ -1,0 +1,1 @@
+"""What runs by itself: sensors, schedules and threads."""

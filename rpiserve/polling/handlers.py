@@ -1,0 +1,128 @@
+"""The room of all that polls: the pollers, the long-running threads, and the ageing of what they wrote."""
+
+from collections.abc import Callable, Iterator
+from datetime import tzinfo
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from tzlocal import get_localzone
+
+from rpiserve.core.interfaces import Metric, Sample
+from rpiserve.core.runner import Invoker, Resource
+from rpiserve.data.tree import DataTree
+from rpiserve.declare.base import Every, Polled
+from rpiserve.declare.registry import Registry
+from rpiserve.errors import StartError
+from rpiserve.polling.cadence import Cadence, FixedDelay, FixedRate, Planned
+from rpiserve.polling.long_running import LongRunner
+from rpiserve.polling.poller import Poller
+
+log = Logger()
+
+AGEING_INTERVAL = 1.0
+"""Seconds between two looks for values that have become stale."""
+
+_LABELS: Final = ("name", "kind")
+RUNS: Final = Metric("rpiserve_handler_runs_total", "Runs that a handler has begun.", "counter", _LABELS)
+FAILURES: Final = Metric("rpiserve_handler_failures_total", "Runs that have failed.", "counter", _LABELS)
+MISSED: Final = Metric(
+    "rpiserve_handler_missed_total",
+    "Runs that fell out because the one before had not ended, or the reactor was blocked.",
+    "counter",
+    _LABELS,
+)
+DURATION: Final = Metric("rpiserve_handler_duration_seconds", "How long the last run took.", "gauge", _LABELS)
+FAILING: Final = Metric("rpiserve_handler_failing", "Whether the last run has failed.", "gauge", _LABELS)
+STUCK: Final = Metric(
+    "rpiserve_handler_stuck", "Whether a run has passed its time limit and not ended yet.", "gauge", _LABELS
+)
+
+
+class SensorsRoom:
+    """All that polls.
+
+    Args:
+        registry: the declarations.
+        invoker: what runs the users' functions.
+        tree: where readings go.
+        clock: the reactor's clock, in seconds.
+        wall: the wall clock, in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        invoker: Invoker,
+        tree: DataTree,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+    ) -> None:
+        buses: dict[str | None, Resource] = {
+            polled.bus: Resource(f"the bus {polled.bus}") for polled in registry.polled if polled.bus is not None
+        }
+        self._pollers = [
+            Poller(polled, cadence_of(polled, clock, wall), invoker, tree, clock, wall, buses.get(polled.bus))
+            for polled in registry.polled
+        ]
+        long_runners = [LongRunner(function, invoker, clock, wall) for function in registry.threads]
+        self._parts: list[Poller | LongRunner] = [*self._pollers, *long_runners]
+        self._ageing = LoopingCall(tree.age)
+        self._ageing.clock = clock
+
+    def start(self) -> None:
+        """Start everything."""
+        for part in self._parts:
+            part.start()
+        self._ageing.start(AGEING_INTERVAL, now=False).addErrback(
+            lambda failure: log.failure("values age no more", failure)
+        )
+
+    def stop(self) -> Deferred[Any]:
+        """Begin nothing more; fires when all that is under way has ended. What is stuck is not waited for."""
+        if self._ageing.running:
+            self._ageing.stop()
+        return DeferredList([part.stop() for part in self._parts])
+
+    def reasons(self) -> list[str]:
+        """Return why it is not ready."""
+        return [reason for poller in self._pollers for reason in poller.reasons()]
+
+    def report(self) -> list[dict[str, Any]]:
+        """Return what ``/sensors`` shows."""
+        return [part.report() for part in self._parts]
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield what ``/metrics`` shows of the handlers."""
+        for report in self.report():
+            labels = report["name"], report["kind"]
+            yield RUNS.sample(report["runs"], *labels)
+            yield FAILURES.sample(report["failures"], *labels)
+            yield MISSED.sample(report["missed"], *labels)
+            yield FAILING.sample(report["state"] == "error", *labels)
+            yield STUCK.sample(report["stuck"], *labels)
+            if report["duration"] is not None:
+                yield DURATION.sample(report["duration"], *labels)
+
+
+def cadence_of(polled: Polled, clock: IReactorTime, wall: Callable[[], float]) -> Cadence:
+    """Return the cadence that ``polled`` asks for; a plan without a zone is in the machine's own."""
+    cadence = polled.cadence
+    if not isinstance(cadence, Every):
+        plan, zone = cadence.plan, cadence.zone or _local_zone(polled.function.name)
+        return Planned(lambda now: plan.timetable(now, zone), plan.describe(), zone, clock, wall)
+    if cadence.fixed_delay:
+        return FixedDelay(cadence.interval, clock, wall)
+    return FixedRate(polled.function.name, cadence.interval, clock, wall)
+
+
+def _local_zone(name: str) -> tzinfo:
+    try:
+        return get_localzone()
+    except Exception as error:  # by what is wrong with the machine, tzlocal raises one thing or another
+        raise StartError(
+            f"{name}: this machine's time zone cannot be told ({' '.join(str(error).split())}): "
+            "set TZ to a name such as Europe/Berlin, or give the schedule a timezone="
+        ) from error

@@ -1,0 +1,202 @@
+"""One polled handler in motion: its runs, and what becomes of its readings.
+
+- When it runs is up to its cadence. It never overlaps itself: a slot that comes while a run is under way is *missed*,
+  which is counted, and never made up for.
+- A run that outlasts its time limit has failed, and no other begins until its thread returns.
+- A handler with something to prepare does that first, and tries again with growing pauses.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rpiserve.core import retry
+from rpiserve.core.runner import Invoker, Resource, Run, Trouble
+from rpiserve.data import encoding
+from rpiserve.data.nodes import Sapling, Source
+from rpiserve.data.tree import DataTree
+from rpiserve.data.view import DataView
+from rpiserve.declare.base import Polled
+from rpiserve.errors import Cancelled, SensorError
+from rpiserve.polling.cadence import Cadence
+
+log = Logger()
+
+
+@attrs.define
+class Tally:
+    """What one handler has done so far."""
+
+    runs: int = 0
+    failures: int = 0
+    last_run: float | None = None
+    duration: float | None = None
+
+
+class Poller:
+    """Runs one polled handler.
+
+    Args:
+        polled: the declaration.
+        cadence: when it runs.
+        invoker: what runs it.
+        tree: where its readings go.
+        clock: the reactor's clock, in seconds.
+        wall: the wall clock, in seconds since the epoch.
+        resource: the hardware bus that it shares with others.
+    """
+
+    def __init__(
+        self,
+        polled: Polled,
+        cadence: Cadence,
+        invoker: Invoker,
+        tree: DataTree,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        resource: Resource | None = None,
+    ) -> None:
+        self.tally = Tally()
+        self._polled = polled
+        self._cadence = cadence
+        self._invoker = invoker
+        self._tree = tree
+        self._clock = clock
+        self._wall = wall
+        self._resource = resource
+        self._source = Source(polled.function.name, polled.max_age)
+        self._prepared = polled.prepare is None
+        self._trouble = Trouble((polled.prepare or polled.function).name, clock.seconds)  # of what is to run first
+        self._good = False
+        self._stopping = False
+        self._run: Run | None = None
+        self._retry: IDelayedCall | None = None
+        if polled.handler is not None:
+            polled.handler.bind(DataView(tree, (), self._source), lambda: self._stopping)
+
+    def start(self) -> None:
+        """Begin: prepare if there is something to prepare, then run when it is time."""
+        if self._prepared:
+            self._cadence.start(self._run_once)
+        else:
+            self._prepare()
+
+    def stop(self) -> Deferred[None]:
+        """Begin no more runs; fires when the one under way has ended, at once if there is none or it is stuck."""
+        self._stopping = True
+        self._cadence.stop()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        run = self._run
+        if run is not None and run.waiting:
+            run.cancel()
+        return succeed(None) if run is None or run.stuck or self._run is None else run.when_ended()
+
+    def reasons(self) -> list[str]:
+        """Return why it is not ready: what it has to prepare has not been prepared."""
+        if self._prepared:
+            return []
+        return [f"{self._polled.function.name} is not prepared: {self._trouble.text or 'not yet'}"]
+
+    def report(self) -> dict[str, Any]:
+        """Return what ``/sensors`` shows of it."""
+        polled, tally = self._polled, self.tally
+        return {
+            "name": polled.function.name,
+            "kind": polled.kind,
+            "bus": polled.bus,
+            "state": "error" if self._trouble.count else "ok" if self._good else "pending",
+            "error": self._trouble.text,
+            "last_run": None if tally.last_run is None else encoding.timestamp(tally.last_run),
+            "duration": None if tally.duration is None else round(tally.duration, 6),
+            **self._when(),
+            "runs": tally.runs,
+            "failures": tally.failures,
+            "missed": self._cadence.missed,
+            "stuck": self._run is not None and self._run.stuck,
+        }
+
+    def _when(self) -> dict[str, Any]:
+        when = self._cadence.report()
+        if self._retry is None:
+            return when
+        retry = self._wall() + self._retry.getTime() - self._clock.seconds()
+        return {**when, "next_run": encoding.timestamp(retry)}
+
+    def _prepare(self) -> None:
+        self._retry = None
+        assert self._polled.prepare is not None
+        run = self._invoker.start(self._polled.prepare, timeout=self._polled.timeout, resource=self._resource)
+        self._follow(run, self._is_prepared, self._prepare_ended)
+
+    def _is_prepared(self, _: object) -> None:
+        self._prepared = True
+        self._trouble.clear()
+        self._trouble = Trouble(self._polled.function.name, self._clock.seconds)
+
+    def _prepare_ended(self) -> None:
+        if self._prepared:
+            self._cadence.start(self._run_once)
+        else:
+            self._retry = self._clock.callLater(retry.delay(self._trouble.count), self._prepare)
+
+    def _run_once(self) -> Deferred[None]:
+        run = self._invoker.start(
+            self._polled.function, timeout=self._polled.timeout, resource=self._resource, finish=self._check
+        )
+        self.tally.runs += 1
+        self.tally.last_run = self._wall()
+        return self._follow(run, self._take, lambda: self._cadence.ended(self._trouble.count))
+
+    def _follow(self, run: Run, good: Callable[[Any], None], then: Callable[[], None]) -> Deferred[None]:
+        """See to ``run``'s result, and when it has ended to what comes ``then``. The Deferred never fails."""
+        self._run = run
+        run.result.addBoth(self._note_duration, run)
+        run.result.addCallback(good)
+        run.result.addErrback(self._fail)
+        run.result.addErrback(lambda failure: log.failure("while polling {name}", failure, name=run.function.name))
+
+        def ended(_: None) -> None:
+            self._run = None
+            if not self._stopping:
+                then()
+
+        done: Deferred[None] = Deferred()
+        run.ended.addCallback(ended)
+        run.ended.addErrback(lambda failure: log.failure("while polling {name}", failure, name=run.function.name))
+        run.ended.addCallback(done.callback)
+        return done
+
+    def _note_duration(self, outcome: Any, run: Run) -> Any:
+        if run.function is self._polled.function:
+            self.tally.duration = run.duration
+        return outcome
+
+    def _check(self, reading: object) -> "Sapling | None":
+        """Return a sensor's reading as it goes into the tree. This runs where the sensor ran, for it may take long."""
+        polled = self._polled
+        if polled.path is None:
+            return None
+        if reading is None:
+            raise SensorError("the reading is None: the function has returned nothing")
+        return self._tree.sprout(polled.path, reading, units=polled.units, source=self._source)
+
+    def _take(self, sapling: "Sapling | None") -> None:
+        if self._polled.path is not None and sapling is not None:
+            self._tree.plant(self._polled.path, sapling)
+        if self._trouble.count:
+            self._tree.recover(self._source)
+        self._good = True
+        self._trouble.clear()
+
+    def _fail(self, failure: Failure) -> None:
+        if failure.check(Cancelled):
+            return
+        self.tally.failures += 1
+        self._tree.fail(self._source, self._trouble.note(failure))

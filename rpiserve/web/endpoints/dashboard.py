@@ -1,0 +1,65 @@
+"""The dashboard: a page that shows all there is, for people who would rather look than read."""
+
+import hashlib
+from importlib.resources import files
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from rpiserve.web.problems import Problem
+from rpiserve.web.server.channel import LimitedRequest
+from rpiserve.web.server.etags import answer_tagged
+from rpiserve.web.server.site import decode_segment
+
+INDEX = "index.html"
+
+TYPES = {
+    "css": "text/css; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+
+# All that the page loads is ours, and nothing in it is written into the page itself.
+POLICY = b"default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+
+
+LOG_OUT = b'<form method="post" action="/logout"><button class="quiet">Log out</button></form>'
+
+
+@attrs.frozen
+class _File:
+    kind: bytes
+    body: bytes
+    tag: bytes
+
+
+class Dashboard:
+    """Serves the files of the dashboard, from memory.
+
+    Args:
+        has_login: whether people log in to see it.
+    """
+
+    def __init__(self, has_login: bool) -> None:
+        self._files: dict[str, _File] = {}
+        for file in files("rpiserve.web").joinpath("dashboard").iterdir():
+            kind = TYPES.get(file.name.rpartition(".")[2])
+            if kind is not None:
+                body = file.read_bytes().replace(b"<!-- log out -->", LOG_OUT if has_login else b"")
+                tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+                self._files[file.name] = _File(kind.encode(), body, tag.encode())
+
+    def page(self, request: LimitedRequest) -> Deferred[None]:
+        """Serve the page."""
+        return self._serve(request, INDEX)
+
+    def part(self, request: LimitedRequest) -> Deferred[None]:
+        """Serve what the page loads."""
+        return self._serve(request, "/".join(map(decode_segment, request.postpath)))
+
+    def _serve(self, request: LimitedRequest, name: str) -> Deferred[None]:
+        file = self._files.get(name)
+        if file is None:
+            raise Problem(404, "the dashboard has no such part; its page is /")
+        return answer_tagged(request, file.tag, file.kind, file.body, {b"Content-Security-Policy": POLICY})

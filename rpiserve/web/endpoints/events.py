@@ -1,0 +1,265 @@
+"""``GET /events``: what happens, as server-sent events.
+
+A stream begins with a ``snapshot``, or, if the client names by ``Last-Event-ID`` what it had last, with what has
+changed since. Then comes one ``change`` for each tick in which something has changed. So the latest value of each path
+always arrives, however often the connection is lost, and there is no log of events to grow. The states of the handlers
+come as ``sensor``, and what is sent on channels of the bus as ``broadcast``.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from rpiserve.core import wire
+from rpiserve.core.interfaces import HandlerReports, Messaging
+from rpiserve.data import encoding
+from rpiserve.data.changes import Changes, TreeFeed, merge, split
+from rpiserve.data.nodes import Leaf, Part
+from rpiserve.data.paths import Path, format_path, parse_path
+from rpiserve.data.tree import DataTree
+from rpiserve.declare.names import checked_channel
+from rpiserve.errors import MessageError, PathError
+from rpiserve.web.access.origins import Provenance
+from rpiserve.web.problems import Problem
+from rpiserve.web.server.body import query_of
+from rpiserve.web.server.channel import LimitedRequest
+from rpiserve.web.server.event_stream import EventStream, Streams, event_bytes
+
+log = Logger()
+
+TICK_SECONDS: Final = 0.1
+SENSOR_TICKS: Final = 10
+"""The states of the handlers are looked at with every tenth tick."""
+
+JITTER_SECONDS: Final = 1.0
+"""By how much a handler's next run may move in its report without being news: it is told by two clocks."""
+
+MOST_NAMED: Final = 16
+"""How many paths, and how many channels and patterns, one stream may name."""
+
+MOST_KEPT: Final = 16
+"""How many first events are kept for the next client that wants the same."""
+
+CHANGE, SENSOR, BROADCAST = "change", "sensor", "broadcast"
+
+
+@attrs.frozen
+class Wish:
+    """What the client of a stream wants to hear of.
+
+    Attributes:
+        types: of `CHANGE`, `SENSOR` and `BROADCAST`.
+        paths: what the changes are at or below; the root for all.
+        meta: whether leaves come with what is known of them.
+        channels: the channels and patterns of the broadcasts.
+    """
+
+    types: frozenset[str]
+    paths: tuple[Path, ...]
+    meta: bool
+    channels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, query: Mapping[str, list[str]]) -> "Wish":
+        """Return what ``query`` asks for.
+
+        Raises:
+            Problem: 400, it asks for what there is not.
+        """
+        channels = tuple(dict.fromkeys(query.get("channel", [])))
+        named = frozenset(name for text in query.get("types", []) for name in text.split(","))
+        types = named or frozenset({CHANGE, SENSOR, *((BROADCAST,) if channels else ())})
+        if unknown := types - {CHANGE, SENSOR, BROADCAST}:
+            raise Problem(400, f"there is no type {min(unknown)[:80]!r}; types are {CHANGE}, {SENSOR} and {BROADCAST}")
+        if (BROADCAST in types) != bool(channels):
+            raise Problem(400, "the type broadcast and channels go together: types=broadcast&channel=a&channel=b.*")
+        meta = query.get("meta", ["0"])[-1]
+        if meta not in ("0", "1"):
+            raise Problem(400, "meta is 0 or 1")
+        paths = dict.fromkeys(query.get("path", [""]))
+        if max(len(channels), len(paths)) > MOST_NAMED:
+            raise Problem(400, f"a stream names {MOST_NAMED} paths and {MOST_NAMED} channels or patterns at most")
+        try:
+            for channel in channels:
+                checked_channel(channel)
+            return cls(types, tuple(map(parse_path, paths)), meta == "1", channels)
+        except (MessageError, PathError) as error:
+            raise Problem(400, str(error)) from None
+
+
+class EventRoutes:
+    """Answers the requests for events.
+
+    Args:
+        tree: whose changes are told.
+        handlers: who tells of the handlers.
+        messaging: who hears the broadcasts.
+        provenance: who may listen.
+        streams: the streams.
+        clock: the reactor's clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        tree: DataTree,
+        handlers: HandlerReports,
+        messaging: Messaging,
+        provenance: Provenance,
+        streams: Streams,
+        clock: IReactorTime,
+    ) -> None:
+        self._tree = tree
+        self._feed = TreeFeed(tree)
+        self._handlers = handlers
+        self._messaging = messaging
+        self._provenance = provenance
+        self._streams = streams
+        self._followers: dict[EventStream, Wish] = {}
+        self._first_events: dict[tuple[Wish, str | None], bytes] = {}
+        self._reports: dict[str, dict[str, Any]] = {}
+        self._ticks = 0
+        self._ticker = LoopingCall(self._tick)
+        self._ticker.clock = clock
+
+    def listen(self, request: LimitedRequest) -> Deferred[None]:
+        """Send the events that the query names, for as long as the client listens."""
+        # It changes nothing, but a foreign page that cannot read the streams could still use them all up.
+        self._provenance.check(request)
+        wish = Wish.of(query_of(request))
+        self._look(wish)
+        stream = self._streams.open(request, endless=True)
+        deaf = self._messaging.hear(wish.channels, self._receiver(stream)) if wish.channels else None
+
+        def ended() -> None:
+            if deaf is not None:
+                deaf()
+            self._leave(stream)
+
+        stream.on_end = ended
+        if wish.types & {CHANGE, SENSOR}:
+            self._follow(stream, wish, request.getHeader(b"Last-Event-ID"))
+        return stream.done
+
+    def _receiver(self, stream: EventStream) -> Callable[[str, bytes], None]:
+        def receive(channel: str, message: bytes) -> None:
+            try:
+                payload = wire.parse(message)
+            except wire.BrokenMessage:
+                return
+            if wire.is_between_two(payload):  # a pattern may match their channels, but to read is not to control
+                return
+            # Encoded anew: what others send as JSON may have line breaks between its members.
+            stream.send(BROADCAST, encoding.encode({"channel": channel, "payload": payload}))
+
+        return receive
+
+    def _look(self, wish: Wish) -> None:
+        """Look at what ``wish`` is for, if nobody has followed it: who comes later begins with the last look."""
+        if not self._followers:
+            self._feed.advance()
+            self._first_events.clear()
+        if SENSOR in wish.types and not any(SENSOR in other.types for other in self._followers.values()):
+            self._reports = {report["name"]: report for report in self._handlers.report()}
+
+    def _follow(self, stream: EventStream, wish: Wish, last: bytes | None) -> None:
+        self._followers[stream] = wish
+        if not self._ticker.running:
+            self._ticker.start(TICK_SECONDS, now=False)
+        if CHANGE in wish.types:
+            stream.write(self._first_event(wish, None if last is None else last.decode("latin-1")))
+        if SENSOR in wish.types:
+            for report in self._reports.values():
+                stream.send(SENSOR, encoding.encode(report))
+
+    def _leave(self, stream: EventStream) -> None:
+        self._followers.pop(stream, None)
+        if not self._followers and self._ticker.running:
+            self._ticker.stop()
+
+    def _tick(self) -> None:
+        try:
+            self._ticks += 1
+            self._tell_changes()
+            if self._ticks % SENSOR_TICKS == 0:
+                self._tell_reports()
+        except Exception:  # noqa: BLE001 - whatever it is, the next tick may go well, and nobody else would tell
+            log.failure("while telling what has changed")
+
+    def _tell_changes(self) -> None:
+        changes = self._feed.advance()
+        if changes is None:
+            return
+        self._first_events.clear()
+        wishes = {wish for wish in self._followers.values() if CHANGE in wish.types}  # many want the same
+        parts = split(changes, {path for wish in wishes for path in wish.paths})
+        events = {wish: self._change(merge(parts[path] for path in wish.paths), wish) for wish in wishes}
+        for stream, wish in list(self._followers.items()):
+            if event := events.get(wish):
+                stream.write(event)
+
+    def _tell_reports(self) -> None:
+        if not any(SENSOR in wish.types for wish in self._followers.values()):
+            return
+        news = [report for report in self._handlers.report() if _is_news(report, self._reports.get(report["name"]))]
+        self._reports.update({report["name"]: report for report in news})
+        events = [event_bytes(SENSOR, encoding.encode(report)) for report in news]
+        for stream, wish in list(self._followers.items()):
+            if SENSOR in wish.types:
+                for event in events:
+                    stream.write(event)
+
+    def _first_event(self, wish: Wish, last: str | None) -> bytes:
+        """Return the snapshot, or what has changed since ``last`` if that is known."""
+        if wish.meta:
+            # Ages are not told anew when they alone change, so who wants them begins anew; and they are of this moment.
+            return self._snapshot(wish)
+        event = self._first_events.get((wish, last))
+        if event is None:
+            missed = None if last is None else self._feed.since(last, wish.paths)
+            event = self._snapshot(wish) if missed is None else self._change(missed, wish, or_nothing=True)
+            if len(self._first_events) >= MOST_KEPT:
+                self._first_events.clear()
+            self._first_events[wish, last] = event
+        return event
+
+    def _snapshot(self, wish: Wish) -> bytes:
+        leaves = self._shown(self._feed.leaves(wish.paths), wish)
+        return event_bytes("snapshot", encoding.encode(leaves), self._feed.revision)
+
+    def _change(self, changes: Changes, wish: Wish, or_nothing: bool = False) -> bytes:
+        """Return the event of ``changes``; if there is nothing in them, nothing, unless that is to be told, too."""
+        # A renewed value is one that was set again: that changes its age, and nothing else.
+        changed = {**changes.changed, **changes.renewed} if wish.meta else changes.changed
+        if not (changed or changes.removed or or_nothing):
+            return b""
+        removed = [format_path(path) for path in changes.removed]
+        data = encoding.encode({"changed": self._shown(changed, wish), "removed": removed})
+        return event_bytes(CHANGE, data, self._feed.revision)
+
+    def _shown(self, parts: Mapping[Path, Part], wish: Wish) -> dict[str, Any]:
+        now = self._tree.now()
+        return {format_path(path): _shown(part, wish.meta, now) for path, part in parts.items()}
+
+
+def _is_news(report: dict[str, Any], before: dict[str, Any] | None) -> bool:
+    if before is None or {**report, "next_run": None} != {**before, "next_run": None}:
+        return True
+    then, now = before["next_run"], report["next_run"]
+    if then is None or now is None:
+        return then is not now
+    return abs((datetime.fromisoformat(now) - datetime.fromisoformat(then)).total_seconds()) > JITTER_SECONDS
+
+
+def _shown(part: Part, meta: bool, now: float) -> Any:
+    if not meta:
+        return encoding.raw(part.json)
+    if isinstance(part, Leaf):
+        return part.meta(now)
+    # A node with nothing in it.
+    return {"value": {}, "unit": None, "time": None, "age": 0.0, "state": "ok", "error": None}
