@@ -19,6 +19,7 @@ takes it out. What is left in the list at the end is unexpected::
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -32,6 +33,8 @@ from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
 def pytest_configure(config: pytest.Config) -> None:
     """Turn into errors what Python can only warn of, because it comes up where nobody could catch an exception."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script; processes inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for warning in (
         "error::pytest.PytestUnhandledThreadExceptionWarning",
         "error::pytest.PytestUnraisableExceptionWarning",

@@ -343,7 +343,7 @@ _PHRASES: Final = {
 def phrase_of(status: int) -> str:
     """Return what the HTTP status code ``status`` is called; of one that nobody knows it is what its class says."""
     try:
-        return HTTPStatus(status).phrase
+        return _PHRASES.get(status) or HTTPStatus(status).phrase
     except ValueError:
         return "Error" if status >= 400 else "Success"
 

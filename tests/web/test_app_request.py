@@ -448,3 +448,12 @@ def test_twice() -> None:
 def test_phrases(status: int) -> None:
     """Every status has a phrase, known or not."""
     assert phrase_of(status)
+
+
+@pytest.mark.parametrize(
+    ("status", "phrase"),
+    [(413, "Content Too Large"), (414, "URI Too Long"), (416, "Range Not Satisfiable"), (422, "Unprocessable Content")],
+)
+def test_phrases_do_not_depend_on_the_version_of_python(status: int, phrase: str) -> None:
+    """They are those of RFC 9110, which Python has since 3.13."""
+    assert phrase_of(status) == phrase

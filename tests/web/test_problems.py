@@ -1,7 +1,5 @@
 """Errors as problems: the one ladder from what went wrong to what a client is told, and what it is never told."""
 
-from http import HTTPStatus
-
 import msgspec
 import pytest
 from http_peer import parse_answers
@@ -9,6 +7,7 @@ from twisted.logger import LogEvent
 from twisted.python.failure import Failure
 from werkzeug.exceptions import BadHost, Gone, HTTPException, MethodNotAllowed, NotFound
 
+from rpiserve.web.app_request import phrase_of
 from rpiserve.web.problems import CONTENT_TYPE, Problem, problem_from
 
 SECRET = "the password is 12345"
@@ -20,7 +19,7 @@ def test_body(status: int) -> None:
     problem = Problem(status, "because", errors=[{"argument": "zone", "message": "no number"}])
     assert msgspec.json.decode(problem.body()) == {
         "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": phrase_of(status),
         "status": status,
         "detail": "because",
         "errors": [{"argument": "zone", "message": "no number"}],
