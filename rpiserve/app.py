@@ -54,6 +54,13 @@ class App(Registry):
         self.broadcast = Broadcast(self.link)
         self.cache = Cache(self.link)
 
+    def reserved_names(self) -> frozenset[str]:
+        """Return the first segments of the paths that every daemon has by itself."""
+        # Not at the top: most apps have no routes, and can do without the web side until they run.
+        from rpiserve.web.endpoints.table import reserved_names
+
+        return reserved_names()
+
     def caller(self, service: str, timeout: float = CALL_SECONDS) -> Caller:
         """Return what calls the actions of another service, by the daemon's own bus.
 

@@ -4,15 +4,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from http_peer import Answer, Peer, make_api, make_site, parse_answers, request
+from http_peer import Answer, Peer, make_admission, make_router, make_site, parse_answers, request
 from twisted.internet.task import Clock
 
 from rpiserve import App
 from rpiserve.commands.calls import CommandsRoom
-from rpiserve.web.access.origins import Provenance
-from rpiserve.web.endpoints.commands import CommandRoutes
-from rpiserve.web.endpoints.pages import Pages
-from rpiserve.web.server.channel import Limits
+from rpiserve.web.server.request import Limits
 from rpiserve.web.server.site import LimitedSite
 
 JSON = "Content-Type: application/json"
@@ -26,13 +23,14 @@ def make_command_site(
     get_commands: bool = False,
     hosts: Iterable[str] = (),
     limits: Limits | None = None,
-    pages: Pages | None = None,
+    www: str | None = None,
+    access: Any = None,
 ) -> LimitedSite:
     """Return a site with ``app``'s commands, which are expected to run on the reactor."""
     room = CommandsRoom(app.commands, clock, lambda function, *arguments: function(*arguments), app.max_workers)
-    routes = CommandRoutes(room, Provenance(open, get_commands))
-    resource = make_api(clock, commands=routes, pages=pages).resource()
-    return make_site(clock, resource=resource, hosts=hosts, limits=limits)
+    admission = make_admission(clock, hosts=hosts, access=access, open=open, get_commands=get_commands)
+    resource = make_router(clock, commands=room, www=www, admission=admission)
+    return make_site(clock, resource=resource, admission=admission, limits=limits)
 
 
 class Client:

@@ -23,23 +23,30 @@ from rpiserve.daemon.config import Config
 from rpiserve.data.tree import DataTree
 from rpiserve.declare.cors import CorsPolicy
 from rpiserve.errors import BusUnavailable
+from rpiserve.web.access.admission import Admission
 from rpiserve.web.access.authorization import Access
+from rpiserve.web.access.cross_site import CrossSiteCheck
 from rpiserve.web.access.hosts import HostAllowlist
-from rpiserve.web.access.origins import Provenance
 from rpiserve.web.access.proxies import NO_PROXIES, TrustedProxies
-from rpiserve.web.endpoints.actions import ActionRoutes
-from rpiserve.web.endpoints.api import Api
-from rpiserve.web.endpoints.broadcasts import BroadcastRoutes
-from rpiserve.web.endpoints.commands import CommandRoutes
-from rpiserve.web.endpoints.dashboard import Dashboard
-from rpiserve.web.endpoints.events import EventRoutes
-from rpiserve.web.endpoints.login import LoginRoutes
+from rpiserve.web.endpoints.actions import ActionEndpoints
+from rpiserve.web.endpoints.broadcasts import BroadcastEndpoints
+from rpiserve.web.endpoints.commands import CommandEndpoints
+from rpiserve.web.endpoints.dashboard import DashboardEndpoints
+from rpiserve.web.endpoints.data import DataEndpoints
+from rpiserve.web.endpoints.events import EventEndpoints
+from rpiserve.web.endpoints.health import HealthEndpoints
+from rpiserve.web.endpoints.login import LoginEndpoints
 from rpiserve.web.endpoints.metrics import CONTENT_TYPE as METRICS
-from rpiserve.web.endpoints.metrics import Metrics
-from rpiserve.web.endpoints.pages import Pages
-from rpiserve.web.server.channel import LimitedChannel, Limits
+from rpiserve.web.endpoints.metrics import MetricsEndpoints
+from rpiserve.web.endpoints.openapi import OpenApiEndpoints
+from rpiserve.web.endpoints.pages import PageEndpoints
+from rpiserve.web.endpoints.router import Router
+from rpiserve.web.endpoints.sensors import SensorEndpoints
+from rpiserve.web.endpoints.services import ServiceEndpoints
+from rpiserve.web.server.channel import LimitedChannel
 from rpiserve.web.server.event_stream import Streams
-from rpiserve.web.server.site import Gate, LimitedSite
+from rpiserve.web.server.request import Limits
+from rpiserve.web.server.site import LimitedSite
 
 HERE = IPv4Address("TCP", "127.0.0.1", 8080)
 THERE = IPv4Address("TCP", "127.0.0.1", 50000)
@@ -331,10 +338,6 @@ class NoHandlers:
         return []
 
 
-NO_COMMANDS = CommandRoutes(CommandsRoom({}, Clock(), lambda: None, 1), Provenance(open=False, get_commands=False))
-"""Routes without a command behind them."""
-
-
 def make_tree(clock: Clock) -> DataTree:
     """Return an empty tree of the boot ``boot``, whose clocks start in the year 2001."""
     return DataTree("boot", clock.seconds, lambda: 1_000_000_000.25 + clock.seconds())
@@ -367,45 +370,58 @@ NO_MESSAGING = NoMessaging()
 """Messaging without a bus behind it."""
 
 
-def make_api(
+def make_admission(
+    clock: Clock,
+    *,
+    hosts: Iterable[str] = (),
+    cors: CorsPolicy | None = None,
+    proxies: TrustedProxies = NO_PROXIES,
+    access: Access | None = None,
+    open: bool = False,
+    get_commands: bool = False,
+) -> Admission:
+    """Return what requests have to pass, on ``clock``."""
+    check = CrossSiteCheck(open, get_commands, cors)
+    return Admission(HostAllowlist("machine", hosts), proxies, cors, access or Access(None, open, clock), check)  # type: ignore[arg-type]
+
+
+def make_router(
     clock: Clock,
     tree: DataTree | None = None,
     *,
+    admission: Admission | None = None,
     handlers: Any = None,
     parts: Sequence[Any] = (),
-    commands: CommandRoutes | None = None,
+    commands: Any = None,
     messaging: Any = NO_MESSAGING,
     streams: Streams | None = None,
-    dashboard: Dashboard | None = None,
-    pages: Pages | None = None,
-    cors: CorsPolicy | None = None,
+    events: EventEndpoints | None = None,
+    dashboard: DashboardEndpoints | None = None,
+    www: str | None = None,
     access: Access | None = None,
     stats: Sequence[Any] = (),
-) -> Api:
-    """Return all routes that a daemon has by itself, on ``clock``."""
-    provenance = Provenance(open=False, get_commands=False, cors=cors)
+) -> Router:
+    """Return all endpoints that a daemon has by itself, on ``clock``."""
     if streams is None:
         streams = Streams(clock)  # type: ignore[arg-type]
-    actions = ActionRoutes(messaging, provenance, streams)
-    broadcasts = BroadcastRoutes(messaging, provenance)
     tree = tree or make_tree(clock)
     handlers = handlers or NoHandlers()
-    events = EventRoutes(tree, handlers, messaging, provenance, streams, clock)  # type: ignore[arg-type]
-    return Api(
-        tree=tree,
-        handlers=handlers,
-        parts={f"part {number}": part for number, part in enumerate(parts, 1)},
-        commands=commands or NO_COMMANDS,
-        actions=actions,
-        broadcasts=broadcasts,
-        events=events,
-        services=NoServices(),
-        dashboard=dashboard,
-        login=LoginRoutes(access or Access(None, False, clock), provenance),  # type: ignore[arg-type]
-        metrics=Metrics("test", tree, 1_000_000_000.25, stats),
-        openapi=b"{}",
-        pages=pages,
+    subjects = (
+        DataEndpoints(tree, handlers),
+        events or EventEndpoints(tree, handlers, messaging, streams, clock),  # type: ignore[arg-type]
+        SensorEndpoints(handlers),
+        CommandEndpoints(commands or CommandsRoom({}, Clock(), lambda: None, 1)),
+        ActionEndpoints(messaging, streams),
+        ServiceEndpoints(NoServices()),
+        BroadcastEndpoints(messaging),
+        HealthEndpoints({f"part {number}": part for number, part in enumerate(parts, 1)}),
+        MetricsEndpoints("test", tree, 1_000_000_000.25, stats),
+        OpenApiEndpoints(b"{}"),
+        dashboard or DashboardEndpoints(False, False),
+        LoginEndpoints(access or Access(None, False, clock)),  # type: ignore[arg-type]
+        PageEndpoints(www),
     )
+    return Router(subjects, admission or make_admission(clock, access=access))
 
 
 def make_site(
@@ -414,16 +430,17 @@ def make_site(
     *,
     resource: Any = None,
     limits: Limits | None = None,
+    admission: Admission | None = None,
     hosts: Iterable[str] = (),
     cors: CorsPolicy | None = None,
     proxies: TrustedProxies = NO_PROXIES,
     access: Access | None = None,
 ) -> LimitedSite:
     """Return a site as the daemon has it, on ``clock``."""
+    admission = admission or make_admission(clock, hosts=hosts, cors=cors, proxies=proxies, access=access)
     if resource is None:
-        resource = make_api(clock, tree, cors=cors).resource()
-    gate = Gate(HostAllowlist("machine", hosts), access)
-    return LimitedSite(resource, gate, limits or Config().limits, clock, cors, proxies)  # type: ignore[arg-type]
+        resource = make_router(clock, tree, admission=admission, access=access)
+    return LimitedSite(resource, admission, limits or Config().limits, clock)  # type: ignore[arg-type]
 
 
 def request(

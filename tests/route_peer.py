@@ -9,7 +9,7 @@ from typing import Any, cast
 import http_peer
 import msgspec
 from fake_pool import FakePool
-from http_peer import Peer, make_api, make_site, request
+from http_peer import Peer, make_admission, make_router, make_site, request
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 from twisted.web.resource import IResource
@@ -21,9 +21,9 @@ from rpiserve.core.threads import Job, ThreadPool
 from rpiserve.core.tokens import TokenFile
 from rpiserve.declare.cors import CorsPolicy
 from rpiserve.web.access.authorization import Access
-from rpiserve.web.access.origins import Provenance
 from rpiserve.web.app_routes import AppRoutes, Front
-from rpiserve.web.server.channel import Limits
+from rpiserve.web.endpoints.table import reserved_names
+from rpiserve.web.server.request import Limits
 from rpiserve.web.server.site import LimitedSite
 
 JSON = "Content-Type: application/json"
@@ -73,13 +73,12 @@ class RouteSite:
         self.pool = pool or AtOnce()
         surroundings = Surroundings("the broadcast", "the cache")
         self.invoker = Invoker(self.clock, _at_once, cast(ThreadPool, self.pool), surroundings)
-        provenance = Provenance(open=False, get_commands=False, cors=cors)
         access = Access(tokens, False, self.clock)
-        routes = AppRoutes(app.routes, self.invoker, provenance, access)
-        front = cast(IResource, Front(make_api(self.clock, cors=cors).resource(), routes.resource(), access))
-        self.site: LimitedSite = make_site(
-            self.clock, resource=front, limits=limits, hosts=hosts, cors=cors, access=access
-        )
+        admission = make_admission(self.clock, hosts=hosts, cors=cors, access=access)
+        routes = AppRoutes(app.routes, self.invoker, admission)
+        router = make_router(self.clock, admission=admission, access=access)
+        front = cast(IResource, Front(router, routes.resource(), reserved_names()))
+        self.site: LimitedSite = make_site(self.clock, resource=front, limits=limits, admission=admission)
 
     def send(
         self, target: str | bytes, method: str = "GET", *headers: str, body: bytes = b"", host: str = "localhost"

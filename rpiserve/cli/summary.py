@@ -17,7 +17,7 @@ from rpiserve.declare.base import Every, Polled
 from rpiserve.declare.commands import Command
 from rpiserve.declare.routes import Route
 from rpiserve.errors import StartError
-from rpiserve.web.access.hosts import is_loopback_ip
+from rpiserve.web.server.addresses import is_loopback_ip
 
 _ON_THE_NETWORK: Final = ("tcp", "tcp4", "tcp6", "ssl", "tls", "haproxy")
 """The kinds of endpoints that other machines may reach."""

@@ -12,7 +12,7 @@ from rpiserve.client.clients import BusClient, Client, HttpClient
 from rpiserve.core.tokens import PREFIX, Token
 from rpiserve.errors import ConfigError
 from rpiserve.messaging.address import PASSWORD_SHOWN, WITHOUT_REDIS, RedisAddress
-from rpiserve.web.access.hosts import is_loopback_ip
+from rpiserve.web.server.addresses import is_loopback_ip
 
 WHERE: Final = """
 \b

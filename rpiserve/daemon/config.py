@@ -20,8 +20,8 @@ from rpiserve.errors import ConfigError
 from rpiserve.logs.levels import Levels
 from rpiserve.logs.lines import FORMATS
 from rpiserve.messaging.address import PASSWORD_SHOWN, WITHOUT_REDIS, RedisAddress
-from rpiserve.web.server.channel import Limits
 from rpiserve.web.server.event_stream import MOST_STREAMS
+from rpiserve.web.server.request import Limits
 
 PREFIX = "RPISERVE_"
 DEFAULT_HOST = "127.0.0.1"

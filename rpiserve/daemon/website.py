@@ -15,25 +15,32 @@ from rpiserve.data.tree import DataTree
 from rpiserve.declare.registry import Registry
 from rpiserve.logs.lines import JSON
 from rpiserve.logs.rotating_file import open_log
+from rpiserve.web.access.admission import Admission
 from rpiserve.web.access.authorization import Access
+from rpiserve.web.access.cross_site import CrossSiteCheck
 from rpiserve.web.access.hosts import HostAllowlist
-from rpiserve.web.access.origins import Provenance
 from rpiserve.web.access.proxies import TrustedProxies
 from rpiserve.web.app_routes import AppRoutes, Front
-from rpiserve.web.endpoints.actions import ActionRoutes
-from rpiserve.web.endpoints.api import Api
-from rpiserve.web.endpoints.broadcasts import BroadcastRoutes
-from rpiserve.web.endpoints.commands import CommandRoutes
-from rpiserve.web.endpoints.dashboard import Dashboard
-from rpiserve.web.endpoints.events import EventRoutes
-from rpiserve.web.endpoints.login import LoginRoutes
-from rpiserve.web.endpoints.metrics import Metrics, package_version
-from rpiserve.web.endpoints.pages import Pages
+from rpiserve.web.endpoints.actions import ActionEndpoints
+from rpiserve.web.endpoints.broadcasts import BroadcastEndpoints
+from rpiserve.web.endpoints.commands import CommandEndpoints
+from rpiserve.web.endpoints.dashboard import DashboardEndpoints
+from rpiserve.web.endpoints.data import DataEndpoints
+from rpiserve.web.endpoints.events import EventEndpoints
+from rpiserve.web.endpoints.health import HealthEndpoints
+from rpiserve.web.endpoints.login import LoginEndpoints
+from rpiserve.web.endpoints.metrics import MetricsEndpoints, package_version
+from rpiserve.web.endpoints.openapi import OpenApiEndpoints
+from rpiserve.web.endpoints.pages import PageEndpoints
+from rpiserve.web.endpoints.router import Router
+from rpiserve.web.endpoints.sensors import SensorEndpoints
+from rpiserve.web.endpoints.services import ServiceEndpoints
+from rpiserve.web.endpoints.table import SUBJECTS, reserved_names
 from rpiserve.web.openapi.document import document
 from rpiserve.web.server.event_stream import Streams
 from rpiserve.web.server.listener import WebServer, endpoint_for
 from rpiserve.web.server.request_log import RequestLog
-from rpiserve.web.server.site import Gate, LimitedSite
+from rpiserve.web.server.site import LimitedSite
 from rpiserve.web.server.tls import RenewedCertificate
 
 
@@ -82,30 +89,34 @@ class Website:
         self._streams = Streams(reactor, config.max_streams)
         access = Access(self._tokens, config.open, reactor)
         cors = config.cors or registry.cors_policy
-        provenance = Provenance(config.open, config.get_commands, cors)
-        own = [*stats, routes.pool, self._streams, access, *([] if self._requests is None else [self._requests])]
-        metrics = Metrics(service, tree, started, own)
-        api = Api(
-            tree=tree,
-            handlers=handlers,
-            parts=parts,
-            commands=CommandRoutes(commands, provenance),
-            actions=ActionRoutes(messaging, provenance, self._streams),
-            broadcasts=BroadcastRoutes(messaging, provenance),
-            events=EventRoutes(tree, handlers, messaging, provenance, self._streams, reactor),
-            services=services,
-            dashboard=None if config.no_dashboard else Dashboard(access.has_login),
-            login=LoginRoutes(access, provenance),
-            metrics=metrics,
-            openapi=encoding.encode(
-                document(service, package_version(), registry.commands, registry.actions, registry.routes)
-            ),
-            pages=None if config.www is None else Pages(config.www),
+        admission = Admission(
+            HostAllowlist(socket.gethostname(), config.allowed_host),
+            TrustedProxies(config.trusted_proxy),
+            cors,
+            access,
+            CrossSiteCheck(config.open, config.get_commands, cors),
         )
-        front = Front(api.resource(), AppRoutes(registry.routes, routes, provenance, access).resource(), access)
-        gate = Gate(HostAllowlist(socket.gethostname(), config.allowed_host), access)
-        proxies = TrustedProxies(config.trusted_proxy)
-        self._site = LimitedSite(front, gate, config.limits, reactor, cors, proxies, self._requests)
+        own = [*stats, routes.pool, self._streams, access, *([] if self._requests is None else [self._requests])]
+        metrics = MetricsEndpoints(service, tree, started, own)
+        described = document(service, package_version(), registry.commands, registry.actions, registry.routes, SUBJECTS)
+        subjects = (
+            DataEndpoints(tree, handlers),
+            EventEndpoints(tree, handlers, messaging, self._streams, reactor),
+            SensorEndpoints(handlers),
+            CommandEndpoints(commands),
+            ActionEndpoints(messaging, self._streams),
+            ServiceEndpoints(services),
+            BroadcastEndpoints(messaging),
+            HealthEndpoints(parts),
+            metrics,
+            OpenApiEndpoints(encoding.encode(described)),
+            DashboardEndpoints(not config.no_dashboard, access.has_login),
+            LoginEndpoints(access),
+            PageEndpoints(config.www),
+        )
+        own_routes = AppRoutes(registry.routes, routes, admission)
+        front = Front(Router(subjects, admission), own_routes.resource(), reserved_names())
+        self._site = LimitedSite(front, admission, config.limits, reactor, self._requests)
         metrics.add(self._site)
         host, port = config.host or DEFAULT_HOST, config.port or 0
         self._server = WebServer(

@@ -20,30 +20,6 @@ ROLES: Final = ("public", "read", "control")
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
-BUILT_IN: Final = frozenset(
-    {
-        "",
-        "actions",
-        "broadcasts",
-        "cmd",
-        "cmds",
-        "dashboard",
-        "data",
-        "events",
-        "health",
-        "history",
-        "login",
-        "logout",
-        "metrics",
-        "openapi.json",
-        "ready",
-        "sensors",
-        "services",
-        "www",
-    }
-)
-"""What the paths of rpiserve's own begin with. The app has all others."""
-
 
 class _FiniteConverter(FloatConverter):
     def to_python(self, value: str) -> float:
@@ -197,8 +173,12 @@ class RouteDeclarations(Declarations):
         Raises:
             DeclarationError: it is one of rpiserve's own.
         """
-        if path[1:].split("/")[0] in BUILT_IN:
+        if path[1:].split("/")[0] in self.reserved_names():
             raise DeclarationError(f"{path or '/'} is a path of rpiserve's own: choose another")
+
+    def reserved_names(self) -> frozenset[str]:
+        """Return the first segments of paths that routes here cannot have."""
+        return frozenset()
 
     @written("app.cors(['https://panel.example'])")
     def cors(self, allowed_origins: str | Iterable[str], **options: Any) -> None:

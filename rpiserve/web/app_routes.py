@@ -17,14 +17,14 @@ from rpiserve.core.runner import Incidents, Invoker
 from rpiserve.core.tokens import CONTROL, READ
 from rpiserve.declare.arguments import BadArguments
 from rpiserve.declare.handler import Where
-from rpiserve.declare.routes import BUILT_IN, CONVERTERS, Route
+from rpiserve.declare.routes import CONVERTERS, Route
 from rpiserve.errors import Cancelled, DataError, HandlerTimeout, HttpError, ResourceHeld
-from rpiserve.web.access.authorization import Access, needed
-from rpiserve.web.access.origins import Provenance
+from rpiserve.web.access.admission import Admission
 from rpiserve.web.app_request import Answer, HttpRequest, HttpResponse, answer_from
+from rpiserve.web.endpoint import AccessRule, CrossSite
 from rpiserve.web.problems import Problem, answer_failure, answer_other_method
-from rpiserve.web.server.channel import LimitedRequest
-from rpiserve.web.server.site import decode_segment
+from rpiserve.web.server.request import LimitedRequest
+from rpiserve.web.server.request_target import decode_segment
 
 MOST_CALLS = 128
 """How many requests may be under way at the same time, those that wait for a thread among them."""
@@ -39,21 +39,21 @@ _UNMATCHABLE = re.compile(r"[%/\x00-\x1f\x7f]")
 
 
 class Front(Resource):
-    """Hands each request to whoever has its path: what rpiserve has by itself, or else the app.
+    """Hands each request to what has its path: the built-in endpoints, or else the app's own routes.
 
     Args:
-        built_in: answers what begins with a name in `BUILT_IN`.
+        built_in: answers what begins with a reserved name.
         own: answers the rest.
-        access: who lets requests in.
+        reserved: the first segments of the built-in paths.
     """
 
     isLeaf = True
 
-    def __init__(self, built_in: IResource, own: IResource, access: Access) -> None:
+    def __init__(self, built_in: IResource, own: IResource, reserved: frozenset[str]) -> None:
         super().__init__()
-        self._access = access
         self._built_in = built_in
         self._own = own
+        self._reserved = reserved
 
     def render(self, request: LimitedRequest) -> Any:
         """Answer ``request``.
@@ -63,9 +63,7 @@ class Front(Resource):
                 long.
         """
         segments = [decode_segment(segment) for segment in request.postpath]
-        if segments[0] in BUILT_IN:
-            request.route = f"/{segments[0]}"
-            self._access.require(request, needed(segments[0], request.method.decode("latin-1")))
+        if segments[0] in self._reserved:
             return self._built_in.render(request)
         if sum(map(len, request.postpath)) > LONGEST_PATH:
             raise Problem(414, f"a path may have {LONGEST_PATH} characters here")
@@ -82,14 +80,12 @@ class AppRoutes:
     Args:
         routes: the declarations.
         invoker: what runs them.
-        provenance: who may send what.
-        access: who lets requests in.
+        admission: what a request has to pass before a function runs.
     """
 
-    def __init__(self, routes: list[Route], invoker: Invoker, provenance: Provenance, access: Access) -> None:
-        self._access = access
+    def __init__(self, routes: list[Route], invoker: Invoker, admission: Admission) -> None:
+        self._admission = admission
         self._invoker = invoker
-        self._provenance = provenance
         self._incidents = Incidents(invoker.clock)
         self._klein = Klein()
         self._klein.url_map.merge_slashes = False
@@ -115,7 +111,7 @@ class AppRoutes:
 
         ``OPTIONS`` comes here as well: by it, too, they could try which routes there are.
         """
-        self._access.require(request, READ)
+        self._admission.authorize(request, AccessRule(READ, CrossSite.NONE))
         return (
             answer_other_method(request, failure)
             if failure.check(MethodNotAllowed)
@@ -123,11 +119,8 @@ class AppRoutes:
         )
 
     def _answer(self, route: Route, request: LimitedRequest, variables: dict[str, Any]) -> Deferred[None]:
-        reads = request.method in READING
         request.route = route.path or "/"
-        self._access.require(request, route.role or (READ if reads else CONTROL))
-        if not reads:
-            self._provenance.check(request)
+        self._admission.authorize(request, _rule_of(route, request.method))
         view = _view(request, {name: _decoded(value) for name, value in variables.items()})
         if len(self._invoker.active) >= MOST_CALLS:
             raise Problem(503, f"{MOST_CALLS} requests are being answered already; try again later")
@@ -154,6 +147,13 @@ class AppRoutes:
         how = "returned what cannot be sent" if failure.check(_Unsendable) else "failed"
         incident = self._incidents.note(name, failure)
         return Failure(Problem(500, f"{name} {how}; the log has more under this incident", incident=incident))
+
+
+def _rule_of(route: Route, method: bytes) -> AccessRule:
+    """Return what a request for ``route`` has to pass: whatever is not read changes state."""
+    if method in READING:
+        return AccessRule(route.role or READ, CrossSite.NONE)
+    return AccessRule(route.role or CONTROL, CrossSite.CHECK)
 
 
 class _Unsendable(Exception):

@@ -11,9 +11,9 @@ from twisted.internet.defer import inlineCallbacks
 
 from rpiserve import App, HttpRequest
 from rpiserve.declare.handler import Where
-from rpiserve.declare.routes import BUILT_IN, METHODS, Route
+from rpiserve.declare.routes import METHODS, Route
 from rpiserve.errors import DeclarationError
-from rpiserve.web.endpoints.api import Api
+from rpiserve.web.endpoints.table import reserved_names
 
 ANY = Callable[..., Any]
 PIN = "/pins/<int:pin>"
@@ -376,20 +376,10 @@ def test_twice(app: App, path: str) -> None:
 # --- the paths of rpiserve's own --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(BUILT_IN))
+@pytest.mark.parametrize("name", sorted(reserved_names()))
 def test_shadowing(app: App, name: str) -> None:
     """A route cannot stand where rpiserve's own are, with whatever method and however deep."""
     paths = [f"/{name}", f"/{name}/"] + ([f"/{name}/deeper", f"/{name}/<x>"] if name else ["", "/"])
     for path in paths:
         for method in ("GET", "DELETE"):
             refused(app, path, takes_all, f"/{name}", "is a path of rpiserve's own", methods=[method])
-
-
-RESERVED = {"history", "openapi.json"}
-"""What is kept free whether it has a rule yet or not."""
-
-
-def test_built_in_is_complete() -> None:
-    """What routes cannot shadow is exactly what begins the rules of rpiserve's own, and what is reserved."""
-    rules = [str(rule.rule) for rule in Api.app.url_map.iter_rules()]
-    assert {rule.removeprefix("/").split("/")[0] for rule in rules} | RESERVED == BUILT_IN

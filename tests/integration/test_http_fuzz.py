@@ -17,7 +17,8 @@ from http_peer import Peer, make_site, make_tree, parse_answers, request
 from twisted.internet.task import Clock
 
 from rpiserve.data.tree import DataTree
-from rpiserve.web.server.channel import LINGER, Limits
+from rpiserve.web.server.channel import LINGER
+from rpiserve.web.server.request import Limits
 
 SEED = 20240229
 KEYS = ["a", "a/b", "line\nbreak", "what?", "100%", "°C", "🌡", "...", "x;y=z", "#"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 import pytest
-from http_peer import Answer, Peer, make_api, make_site, parse_answers, request
+from http_peer import Answer, Peer, make_admission, make_router, make_site, parse_answers, request
 from twisted.internet.task import Clock
 
 from rpiserve import App
@@ -14,9 +14,7 @@ from rpiserve.commands.calls import CommandsRoom
 from rpiserve.daemon.config import load
 from rpiserve.declare.cors import HEADERS, MAX_AGE, METHODS, READING, CorsPolicy
 from rpiserve.errors import ConfigError, DeclarationError
-from rpiserve.web.access.origins import Provenance
-from rpiserve.web.endpoints.commands import CommandRoutes
-from rpiserve.web.server.channel import LimitedRequest
+from rpiserve.web.server.request import LimitedRequest
 
 PANEL, OTHER = "https://panel.example", "https://other.example"
 JSON = "Content-Type: application/json"
@@ -264,9 +262,9 @@ class House:
             return self.rung
 
         room = CommandsRoom(app.commands, self.clock, lambda function, *arguments: function(*arguments), 1)
-        routes = CommandRoutes(room, Provenance(False, get_commands, cors))
+        admission = make_admission(self.clock, cors=cors, get_commands=get_commands)
         self.site = make_site(
-            self.clock, resource=make_api(self.clock, commands=routes, cors=cors).resource(), cors=cors
+            self.clock, resource=make_router(self.clock, commands=room, admission=admission), admission=admission
         )
 
     def send(self, data: bytes) -> Peer:

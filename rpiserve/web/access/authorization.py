@@ -1,4 +1,4 @@
-"""Who may do what: the table of roles, and how a request shows that it may.
+"""Roles, and how a request shows that it has one.
 
 With a token file each request that is not public shows a token, as ``Authorization: Bearer`` (RFC 6750) or by the
 cookie of a session that was begun with one at ``/login``. Without one everybody may do all who can reach us, and the
@@ -15,39 +15,16 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from rpiserve.core.interfaces import Metric, Sample
-from rpiserve.core.tokens import CONTROL, READ, Token, TokenFile
-from rpiserve.web.access.hosts import network_of
+from rpiserve.core.tokens import CONTROL, Token, TokenFile
 from rpiserve.web.access.proxies import is_forwarded
 from rpiserve.web.access.sessions import IDLE_SECONDS, Sessions, secret_in, set_cookie
 from rpiserve.web.access.throttle import Throttle
+from rpiserve.web.endpoint import PUBLIC
 from rpiserve.web.problems import Problem
-from rpiserve.web.server.channel import FREE_BODY, LimitedRequest
+from rpiserve.web.server.addresses import network_of
+from rpiserve.web.server.request import FREE_BODY, LimitedRequest
 
 log = Logger()
-
-PUBLIC: Final = "public"
-"""The role of what anybody may do."""
-
-TABLE: Final[dict[str, dict[str, str]]] = {
-    "": {"GET": READ, "POST": CONTROL},
-    "actions": {"POST": CONTROL},
-    "broadcasts": {"POST": CONTROL},
-    "cmd": {"GET": CONTROL, "POST": CONTROL},
-    "cmds": {"GET": READ},
-    "dashboard": {"GET": PUBLIC},
-    "data": {"GET": READ},
-    "events": {"GET": READ},
-    "health": {"GET": PUBLIC},
-    "login": {"GET": PUBLIC, "POST": PUBLIC},
-    "logout": {"POST": PUBLIC},
-    "metrics": {"GET": READ},
-    "openapi.json": {"GET": READ},
-    "ready": {"GET": READ},
-    "sensors": {"GET": READ},
-    "services": {"GET": READ, "POST": CONTROL},
-    "www": {"GET": READ},
-}
-"""What each built-in path needs, by its first segment and the method. What has no entry is closed."""
 
 QUIET_SECONDS: Final = 600.0
 """How long the log says no more of wrong tokens, once it has."""
@@ -58,18 +35,6 @@ REASONS: Final = ("refused", "wrong", "role", "throttled")
 DENIED: Final = Metric(
     "rpiserve_http_denied_total", "Requests that were not let in, by the reason.", "counter", ("reason",)
 )
-
-
-def needed(segment: str, method: str) -> str | None:
-    """Return the role that a built-in path needs, by its first ``segment``; None if it is closed.
-
-    ``HEAD`` needs what ``GET`` does. ``OPTIONS`` never acts, and tells nothing but the methods. A method that the path
-    does not have needs `CONTROL`, which will learn that.
-    """
-    roles = TABLE.get(segment)
-    if roles is None:
-        return None
-    return PUBLIC if method == "OPTIONS" else roles.get("GET" if method == "HEAD" else method, CONTROL)
 
 
 class Access:
@@ -105,8 +70,8 @@ class Access:
         for reason in REASONS:
             yield DENIED.sample(self.counts[reason], reason)
 
-    def require(self, request: LimitedRequest, role: str | None) -> None:
-        """Let ``request`` in, if it may do what needs ``role``; None for what is closed.
+    def require(self, request: LimitedRequest, role: str) -> None:
+        """Let ``request`` in, if it may do what needs ``role``.
 
         Raises:
             Problem: it may not: 401 or, for a page that a person has asked for, 303 to the login form; 403; 429 after
@@ -114,9 +79,6 @@ class Access:
         """
         if role == PUBLIC:
             return
-        if role is None:
-            self.counts["refused"] += 1
-            raise Problem(403, "this is closed")
         if self._tokens is None:
             if is_forwarded(request.requestHeaders) and not self._open:
                 self.counts["refused"] += 1

@@ -8,7 +8,7 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from rpiserve.core.tokens import Token, digest_of
-from rpiserve.web.server.channel import LimitedRequest
+from rpiserve.web.server.request import LimitedRequest
 
 IDLE_SECONDS: Final = 30 * 86400.0
 """How long a session lasts after its last request."""

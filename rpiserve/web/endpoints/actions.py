@@ -6,7 +6,7 @@ accepts ``text/event-stream`` gets an event for each progress, and then one with
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from twisted.internet.defer import Deferred, succeed
@@ -14,13 +14,15 @@ from twisted.python.failure import Failure
 
 from rpiserve.core import wire
 from rpiserve.core.interfaces import Messaging
+from rpiserve.core.tokens import CONTROL
 from rpiserve.data import encoding
 from rpiserve.declare.names import NAME
-from rpiserve.web.access.origins import Provenance
+from rpiserve.web.endpoint import GENERATED, endpoint
+from rpiserve.web.openapi.parts import name_in_path, operation, parameter, problems, reply
 from rpiserve.web.problems import Problem, problem_from, problem_of_reply
 from rpiserve.web.server.body import query_of, read_json
-from rpiserve.web.server.channel import LimitedRequest
 from rpiserve.web.server.event_stream import CONTENT_TYPE, EventStream, Streams
+from rpiserve.web.server.request import LimitedRequest
 
 CALL_SECONDS = 5.0
 """How long another service may take by default."""
@@ -32,23 +34,29 @@ Start = Callable[[Tell | None], Deferred[bytes]]
 """Asks for an action and returns what the reply's payload comes by, as JSON; what it is given hears of the progress."""
 
 
-class ActionRoutes:
+_TIMEOUT: Final = parameter(
+    "timeout",
+    "query",
+    {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST_CALL, "default": CALL_SECONDS},
+    "How many seconds the answer may take.",
+)
+
+
+class ActionEndpoints:
     """Answers the requests for actions.
 
     Args:
         messaging: who handles and sends them.
-        provenance: who may send what.
         streams: the streams of events.
     """
 
-    def __init__(self, messaging: Messaging, provenance: Provenance, streams: Streams) -> None:
+    def __init__(self, messaging: Messaging, streams: Streams) -> None:
         self._messaging = messaging
-        self._provenance = provenance
         self._streams = streams
 
+    @endpoint("POST", "/actions/<action>", role=CONTROL, operation=GENERATED)
     def own(self, request: LimitedRequest, action: str) -> Deferred[None]:
         """Have an action of this service answer. A client that leaves does not stop it."""
-        self._provenance.check(request)
         body, payload = read_json(request)
         _timeout(request)  # without effect, since the action has a time limit of its own; but a wrong one is told
 
@@ -71,9 +79,26 @@ class ActionRoutes:
 
         return self._answer(request, start)
 
+    @endpoint(
+        "POST",
+        "/services/<service>/<action>",
+        role=CONTROL,
+        operation=operation(
+            "messages",
+            "Have an action of any service answer",
+            "The body is the payload; none is an empty object. A client that leaves ends the request.",
+            responses={**reply({}), **problems(404, 415, 422, 502, 503, 504)},
+            parameters=(
+                name_in_path("service", "The name of the service.", "greenhouse"),
+                name_in_path("action", "The name of the action.", "get_status"),
+                _TIMEOUT,
+            ),
+            body={},
+            required=False,
+        ),
+    )
     def remote(self, request: LimitedRequest, service: str, action: str) -> Deferred[None]:
         """Have an action of another service answer. A client that leaves ends the request."""
-        self._provenance.check(request)
         body, _ = read_json(request)
         for name, what in ((service, "a service"), (action, "an action")):
             if not NAME.fullmatch(name):

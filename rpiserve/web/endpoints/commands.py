@@ -1,33 +1,51 @@
 """The HTTP side of the commands: ``/cmds``, ``/cmd`` and ``POST /``."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
 from twisted.internet.defer import Deferred
 
 from rpiserve.core.interfaces import Commands
+from rpiserve.core.tokens import CONTROL, READ
 from rpiserve.data import encoding
-from rpiserve.web.access.origins import Provenance
 from rpiserve.web.app_request import parse_fields, singled
+from rpiserve.web.endpoint import GENERATED, endpoint
+from rpiserve.web.openapi.parts import TEXT, array, ok, operation, problems, record
 from rpiserve.web.problems import Problem
 from rpiserve.web.server.body import check_json
-from rpiserve.web.server.channel import LimitedRequest
+from rpiserve.web.server.request import LimitedRequest
+
+_LISTED: Final = record(
+    Name=TEXT,
+    Args={"type": "object", "additionalProperties": TEXT, "description": "Each argument's annotation, as text."},
+    URL={**TEXT, "description": "The URL that calls it, with the values left out."},
+    Doc=TEXT,
+    Schema={"type": "object", "description": "A JSON Schema of the arguments."},
+)
 
 
-class CommandRoutes:
+class CommandEndpoints:
     """Answers the requests for commands.
 
     Args:
         commands: who knows them.
-        provenance: who may send what.
     """
 
-    def __init__(self, commands: Commands, provenance: Provenance) -> None:
+    def __init__(self, commands: Commands) -> None:
         self._commands = commands
-        self._provenance = provenance
 
+    @endpoint(
+        "GET",
+        "/cmds",
+        role=READ,
+        operation=operation(
+            "commands",
+            "The commands",
+            responses={**ok("All of them.", record(Commands=array(record(Command=_LISTED)))), **problems()},
+        ),
+    )
     def list(self, request: LimitedRequest) -> Deferred[None]:
         """List the commands."""
         entries = [
@@ -35,15 +53,23 @@ class CommandRoutes:
         ]
         return request.answer_json(encoding.encode({"Commands": entries}))
 
+    @endpoint(
+        "GET",
+        "/cmd",
+        role=CONTROL,
+        operation=GENERATED,
+        changes=True,
+        reason="raspend's clients and links in pages call commands by GET",
+    )
     def get(self, request: LimitedRequest) -> Deferred[None]:
         """Call the command that the query names, and answer with its result alone."""
-        self._provenance.check_get(request)
         name, arguments = parse_query(request.uri.partition(b"?")[2])
         return self._commands.call(name, arguments).addCallback(request.answer_json)
 
+    @endpoint("POST", "/cmd", role=CONTROL, operation=GENERATED)
+    @endpoint("POST", "/", role=CONTROL, operation=GENERATED)
     def post(self, request: LimitedRequest) -> Deferred[None]:
         """Call the command that the body names, and answer with the body and the result in it."""
-        self._provenance.check(request)
         check_json(request)
         envelope = Envelope(request.content.read())
         result = self._commands.call(envelope.name, envelope.arguments)

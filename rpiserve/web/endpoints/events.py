@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from rpiserve.core import wire
 from rpiserve.core.interfaces import HandlerReports, Messaging
+from rpiserve.core.tokens import READ
 from rpiserve.data import encoding
 from rpiserve.data.changes import Changes, TreeFeed, merge, split
 from rpiserve.data.nodes import Leaf, Part
@@ -25,11 +26,12 @@ from rpiserve.data.paths import Path, format_path, parse_path
 from rpiserve.data.tree import DataTree
 from rpiserve.declare.names import checked_channel
 from rpiserve.errors import MessageError, PathError
-from rpiserve.web.access.origins import Provenance
+from rpiserve.web.endpoint import endpoint
+from rpiserve.web.openapi.parts import META, TEXT, array, ok, operation, parameter, problems
 from rpiserve.web.problems import Problem
 from rpiserve.web.server.body import query_of
-from rpiserve.web.server.channel import LimitedRequest
-from rpiserve.web.server.event_stream import EventStream, Streams, event_bytes
+from rpiserve.web.server.event_stream import CONTENT_TYPE, EventStream, Streams, event_bytes
+from rpiserve.web.server.request import LimitedRequest
 
 log = Logger()
 
@@ -93,14 +95,21 @@ class Wish:
             raise Problem(400, str(error)) from None
 
 
-class EventRoutes:
-    """Answers the requests for events.
+_ABOUT: Final = """A stream of server-sent events that does not end. The data of each is JSON.
+
+- `snapshot`: all values by their paths; the first event, unless `Last-Event-ID` says what the client has.
+- `change`: `{"changed": {path: value}, "removed": [path]}`; its id is the revision.
+- `sensor`: how a handler is, as in `/sensors`.
+- `broadcast`: `{"channel": name, "payload": object}`."""
+
+
+class EventEndpoints:
+    """Answers ``/events``.
 
     Args:
         tree: whose changes are told.
         handlers: who tells of the handlers.
         messaging: who hears the broadcasts.
-        provenance: who may listen.
         streams: the streams.
         clock: the reactor's clock, in seconds.
     """
@@ -110,7 +119,6 @@ class EventRoutes:
         tree: DataTree,
         handlers: HandlerReports,
         messaging: Messaging,
-        provenance: Provenance,
         streams: Streams,
         clock: IReactorTime,
     ) -> None:
@@ -118,7 +126,6 @@ class EventRoutes:
         self._feed = TreeFeed(tree)
         self._handlers = handlers
         self._messaging = messaging
-        self._provenance = provenance
         self._streams = streams
         self._followers: dict[EventStream, Wish] = {}
         self._first_events: dict[tuple[Wish, str | None], bytes] = {}
@@ -127,10 +134,29 @@ class EventRoutes:
         self._ticker = LoopingCall(self._tick)
         self._ticker.clock = clock
 
+    @endpoint(
+        "GET",
+        "/events",
+        role=READ,
+        operation=operation(
+            "data",
+            "What happens, as it happens",
+            _ABOUT,
+            responses={**ok("The events.", TEXT, CONTENT_TYPE.decode()), **problems(503)},
+            parameters=(
+                parameter("path", "query", array(TEXT), "The changes at or below these paths; else all."),
+                parameter("types", "query", TEXT, "Of `change`, `sensor` and `broadcast`, with commas between."),
+                parameter("channel", "query", array(TEXT), "Broadcasts on these channels or patterns."),
+                META,
+                parameter("Last-Event-ID", "header", TEXT, "The id of the last event that the client has had."),
+            ),
+        ),
+        endless=True,
+        checked=True,
+        reason="a page of another site cannot read the streams, but it could use all of them up",
+    )
     def listen(self, request: LimitedRequest) -> Deferred[None]:
         """Send the events that the query names, for as long as the client listens."""
-        # It changes nothing, but a foreign page that cannot read the streams could still use them all up.
-        self._provenance.check(request)
         wish = Wish.of(query_of(request))
         self._look(wish)
         stream = self._streams.open(request, endless=True)

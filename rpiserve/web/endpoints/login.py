@@ -8,13 +8,15 @@ from typing import Final
 from twisted.internet.defer import Deferred
 
 from rpiserve.web.access.authorization import Access
-from rpiserve.web.access.origins import Provenance
 from rpiserve.web.access.sessions import IDLE_SECONDS, secret_in, set_cookie
-from rpiserve.web.app_request import FORM, parse_fields
+from rpiserve.web.app_request import FORM, PROBLEM_JSON, parse_fields
+from rpiserve.web.endpoint import PUBLIC, endpoint
 from rpiserve.web.endpoints.dashboard import POLICY
+from rpiserve.web.openapi.parts import TEXT, content, ok, operation, parameter, problems, redirect
+from rpiserve.web.openapi.schemas import ref
 from rpiserve.web.problems import Problem
 from rpiserve.web.server.body import media_type, query_of
-from rpiserve.web.server.channel import LimitedRequest
+from rpiserve.web.server.request import LimitedRequest
 
 HTML: Final = b"text/html; charset=utf-8"
 
@@ -25,27 +27,63 @@ LONGEST_FORM: Final = 1 << 14
 _NEXT = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
 
-class LoginRoutes:
+_TARGET: Final = parameter("next", "query", TEXT, "The path to go to after the login.")
+_FORM_AGAIN: Final = {
+    "description": "The form, with what was wrong.",
+    "content": {**content(TEXT, "text/html"), **content(ref("Problem"), PROBLEM_JSON)},
+}
+_IN_THE_FORM: Final = "the form is where a token is shown first"
+
+
+class LoginEndpoints:
     """Answers the requests for ``/login`` and ``/logout``.
 
     Args:
         access: who lets requests in.
-        provenance: who may send what.
     """
 
-    def __init__(self, access: Access, provenance: Provenance) -> None:
+    def __init__(self, access: Access) -> None:
         self._access = access
-        self._provenance = provenance
         self._page = files("rpiserve.web").joinpath("dashboard", "login.html").read_text(encoding="utf-8")
 
+    @endpoint(
+        "GET",
+        "/login",
+        role=PUBLIC,
+        operation=operation(
+            "access",
+            "The form to log in with",
+            responses={**ok("A page for people.", TEXT, "text/html"), **problems(404)},
+            parameters=(_TARGET,),
+            public=True,
+        ),
+    )
     def page(self, request: LimitedRequest) -> Deferred[None]:
         """Serve the form."""
         self._access.check_login()
         return self._answer(request, 200, "", _next(query_of(request)))
 
+    @endpoint(
+        "POST",
+        "/login",
+        role=PUBLIC,
+        operation=operation(
+            "access",
+            "Log in with a token",
+            "Answers with a session cookie. A wrong token is answered with the form again, and 401 or 429.",
+            responses={
+                **redirect("To where `next` leads."),
+                **problems(415),
+                **dict.fromkeys(("401", "404", "429"), _FORM_AGAIN),
+            },
+            body={"type": "object", "properties": {"token": TEXT, "next": TEXT}, "required": ["token"]},
+            media_type=FORM,
+            public=True,
+        ),
+        reason=_IN_THE_FORM,
+    )
     def log_in(self, request: LimitedRequest) -> Deferred[None]:
         """Begin a session with the token in the form, and send the browser to where it wanted to go."""
-        self._provenance.check(request)
         if media_type(request) != FORM:
             raise Problem(415, f"the body is a form, and Content-Type says so: {FORM}")
         if len(form := request.content.read()) > LONGEST_FORM:
@@ -59,9 +97,17 @@ class LoginRoutes:
         set_cookie(request, secret, int(IDLE_SECONDS))
         return request.answer(303, HTML, b"", {b"Location": target.encode(), b"Cache-Control": b"no-store"})
 
+    @endpoint(
+        "POST",
+        "/logout",
+        role=PUBLIC,
+        operation=operation(
+            "access", "Log out", responses={**redirect("To the form to log in with."), **problems()}, public=True
+        ),
+        reason="a session whose token was removed must be able to end",
+    )
     def log_out(self, request: LimitedRequest) -> Deferred[None]:
         """End the session."""
-        self._provenance.check(request)
         self._access.sessions.end(secret_in(request))
         set_cookie(request, "", 0)
         return request.answer(303, HTML, b"", {b"Location": b"/login", b"Cache-Control": b"no-store"})

@@ -16,11 +16,14 @@ from twisted import __version__ as twisted_version
 from twisted.internet.defer import Deferred
 
 from rpiserve.core.interfaces import Metric, Sample, Stats
+from rpiserve.core.tokens import READ
 from rpiserve.data.changes import leaves
 from rpiserve.data.nodes import ERROR, OK, STALE, Leaf
 from rpiserve.data.paths import format_path
 from rpiserve.data.tree import DataTree
-from rpiserve.web.server.channel import LimitedRequest
+from rpiserve.web.endpoint import endpoint
+from rpiserve.web.openapi.parts import TEXT, ok, operation, problems
+from rpiserve.web.server.request import LimitedRequest
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -34,8 +37,8 @@ VALUE: Final = Metric(
 VALUES: Final = Metric("rpiserve_values", "Values of any type in the data tree, by their state.", "gauge", ("state",))
 
 
-class Metrics:
-    """Answers the requests for metrics.
+class MetricsEndpoints:
+    """Answers ``/metrics``.
 
     Args:
         name: the service's name.
@@ -58,6 +61,16 @@ class Metrics:
         """Ask one more part."""
         self._stats.append(stats)
 
+    @endpoint(
+        "GET",
+        "/metrics",
+        role=READ,
+        operation=operation(
+            "status",
+            "What Prometheus asks for",
+            responses={**ok("Its text format.", TEXT, "text/plain"), **problems()},
+        ),
+    )
     def get(self, request: LimitedRequest) -> Deferred[None]:
         """Answer with all there is."""
         return request.answer(200, CONTENT_TYPE, generate_latest(self._registry), {b"Cache-Control": b"no-store"})

@@ -12,9 +12,9 @@ from rpiserve.declare.arguments import returned
 from rpiserve.declare.commands import Command
 from rpiserve.declare.messages import Action
 from rpiserve.declare.routes import Route
-from rpiserve.web.openapi import built_in
+from rpiserve.web.endpoint import endpoints_of
 from rpiserve.web.openapi.functions import answer_schema, payload_schema, told
-from rpiserve.web.openapi.parts import ok, operation, parameter, problem_answers, problems, record
+from rpiserve.web.openapi.parts import PROBLEM, ok, operation, parameter, problem_answers, problems, record, reply
 from rpiserve.web.openapi.routes import route_paths
 from rpiserve.web.openapi.schemas import Components, encodable, free_name, ref, result_schema
 
@@ -22,6 +22,17 @@ _ABOUT: Final = """The HTTP API of a service that runs on rpiserve.
 
 Errors are `application/problem+json`. `HEAD` works wherever `GET` only reads. A request that changes something is
 refused with 403 if a browser sends it for a page of another origin, unless that is allowed."""
+
+TAGS: Final = {
+    "data": "The data tree: what sensors read and handlers write.",
+    "commands": "Functions that are called by name.",
+    "actions": "What answers the requests of other services; here by HTTP.",
+    "messages": "The way to the bus, and to the other services on it.",
+    "status": "How the daemon is.",
+    "access": "Logging in and out, for browsers.",
+    "pages": "The user's own pages.",
+    "app": "The app's own routes.",
+}
 
 _TOKEN: Final = "Needed if the daemon has a token file. A browser may log in at `/login` instead."
 
@@ -31,7 +42,12 @@ _LENIENT: Final = (
 
 
 def document(
-    name: str, version: str, commands: Mapping[str, Command], actions: Mapping[str, Action], routes: Sequence[Route]
+    name: str,
+    version: str,
+    commands: Mapping[str, Command],
+    actions: Mapping[str, Action],
+    routes: Sequence[Route],
+    subjects: Sequence[object],
 ) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of an app. `rpiserve.data.encoding` can encode it, whatever its texts hold.
 
@@ -41,9 +57,11 @@ def document(
         commands: the commands, by name.
         actions: the actions, by name.
         routes: the app's own routes.
+        subjects: what answers the built-in endpoints, objects or classes.
     """
-    components = Components(built_in.SCHEMAS)
-    paths = built_in.paths(name)
+    schemas = {key: schema for subject in subjects for key, schema in getattr(subject, "schemas", {}).items()}
+    components = Components({"Problem": PROBLEM, **schemas})
+    paths = _built_in_paths(subjects, name)
     _add_commands(paths, components, commands)
     for action_name, action in actions.items():
         paths[f"/actions/{action_name}"] = {"post": _action(action_name, action, components)}
@@ -53,7 +71,7 @@ def document(
         {
             "openapi": "3.1.0",
             "info": {"title": name, "version": version, "description": _ABOUT},
-            "tags": [{"name": tag, "description": text} for tag, text in built_in.TAGS.items()],
+            "tags": [{"name": tag, "description": text} for tag, text in TAGS.items()],
             "paths": paths,
             "components": {
                 "schemas": components.schemas,
@@ -64,6 +82,21 @@ def document(
         }
     )
     return whole
+
+
+def _built_in_paths(subjects: Sequence[object], name: str) -> dict[str, Any]:
+    """Return the paths of the endpoints that look alike in every daemon; ``name`` is that of the service."""
+    paths: dict[str, Any] = {}
+    for subject in subjects:
+        for each in endpoints_of(subject):
+            for path, described in each.operations():
+                paths.setdefault(path, {})[each.method.lower()] = dict(described)
+    own = paths.get("/services/{service}/{action}", {})
+    for described in own.values():  # the one service that is there in any case
+        described["parameters"] = [
+            {**each, "example": name} if each["name"] == "service" else each for each in described["parameters"]
+        ]
+    return paths
 
 
 def _name_operations(paths: Mapping[str, Any]) -> None:
@@ -109,7 +142,7 @@ def _add_commands(paths: dict[str, Any], components: Components, commands: Mappi
         ),
         "post": operation("commands", "Call a command", _LENIENT, **post),
     }
-    paths["/"]["post"] = operation("commands", "Call a command, as `POST /cmd` does", _LENIENT, **post)
+    paths.setdefault("/", {})["post"] = operation("commands", "Call a command, as `POST /cmd` does", _LENIENT, **post)
 
 
 _ARGUMENTS: Final = {
@@ -146,7 +179,7 @@ def _action(name: str, action: Action, components: Components) -> dict[str, Any]
     return operation(
         "actions",
         *told(action.function.doc, name),
-        responses={**built_in.reply(answer or {}), **problems(415, 422, 500, 503, 504)},
+        responses={**reply(answer or {}), **problems(415, 422, 500, 503, 504)},
         body=payload,
         required=bool(components.resolved(payload).get("required")),  # no body is an empty object
     )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+from rpiserve.declare.names import NAME
 from rpiserve.web.app_request import JSON, PROBLEM_JSON, phrase_of
 from rpiserve.web.openapi.schemas import ref
 
@@ -43,6 +44,9 @@ PROBLEM: Final = {
 }
 
 
+COUNT: Final = {"type": "integer", "minimum": 0}
+
+
 def content(schema: dict[str, Any], media_type: str = JSON) -> dict[str, Any]:
     """Return the content of a body with ``schema``."""
     return {media_type: {"schema": schema}}
@@ -81,6 +85,7 @@ def operation(
     parameters: Sequence[dict[str, Any]] = (),
     body: dict[str, Any] | None = None,
     required: bool = True,
+    media_type: str = JSON,
     public: bool = False,
 ) -> dict[str, Any]:
     """Return an operation.
@@ -91,8 +96,9 @@ def operation(
         description: more of that.
         responses: the answers, by their statuses.
         parameters: the parameters.
-        body: the schema of the request's body, which is JSON; None if it has none.
+        body: the schema of the request's body; None if it has none.
         required: whether there has to be a body.
+        media_type: what the body is.
         public: whether it needs no token even where others do.
     """
     result: dict[str, Any] = {"tags": [tag], "summary": summary}
@@ -101,7 +107,7 @@ def operation(
     if parameters:
         result["parameters"] = list(parameters)
     if body is not None:
-        result["requestBody"] = {"required": required, "content": content(body)}
+        result["requestBody"] = {"required": required, "content": content(body, media_type)}
     if public:
         result["security"] = []
     return {**result, "responses": responses}
@@ -112,3 +118,29 @@ def parameter(name: str, where: str, schema: dict[str, Any], description: str = 
     told = {"description": description} if description else {}
     needed = {"required": True} if where == "path" else {}
     return {"name": name, "in": where, **told, **needed, "schema": schema, **more}
+
+
+def name_in_path(name: str, description: str, example: str) -> dict[str, Any]:
+    """Return the parameter of a path that names a service, an action or a channel."""
+    schema = {"type": "string", "pattern": f"^{NAME.pattern}$"}
+    return parameter(name, "path", schema, description, example=example)
+
+
+def redirect(description: str) -> dict[str, Any]:
+    """Return the response that sends the client to another path."""
+    location = {"description": "The path.", "schema": TEXT}
+    return {"303": {"description": description, "headers": {"Location": location}}}
+
+
+def reply(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the OpenAPI response of an action, whose payload has ``schema``."""
+    text = "The payload of the reply; to who accepts `text/event-stream`, events: `progress`, then `result` or `error`."
+    return {"200": {"description": text, "content": {**content(schema), **content(TEXT, EVENT_STREAM)}}}
+
+
+EVENT_STREAM: Final = "text/event-stream"
+ETAG: Final = {"ETag": {"description": "Of this very content.", "schema": TEXT}}
+UNCHANGED: Final = {"304": {"description": "It is as it was.", "headers": ETAG}}
+META: Final = parameter(
+    "meta", "query", {"type": "integer", "enum": [0, 1], "default": 0}, "1 to get each value as a `Leaf`, without ETag."
+)

@@ -4,7 +4,7 @@ from typing import Any
 
 from rpiserve.web.app_request import JSON, parse_fields, parse_json
 from rpiserve.web.problems import Problem
-from rpiserve.web.server.channel import LimitedRequest
+from rpiserve.web.server.request import LimitedRequest
 
 
 def check_json(request: LimitedRequest) -> None:

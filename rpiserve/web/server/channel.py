@@ -11,235 +11,37 @@ Twisted's `HTTPChannel` parses; this adds what it leaves open:
   moment, since closing at once would make its system discard the answer (RFC 9112, section 9.6).
 """
 
-from collections.abc import Callable, Mapping
-from io import BytesIO
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Final, Literal, Protocol
 
-import attrs
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web import http, server
-from twisted.web.http import NO_BODY_CODES, datetimeToString  # by way of the module each use costs microseconds
-from zope.interface import implementer
+from twisted.web import http
 
-from rpiserve.declare.cors import CorsPolicy
-from rpiserve.web.app_request import phrase_of
-from rpiserve.web.problems import CONTENT_TYPE, Problem, problem_from
+from rpiserve.web.problems import Problem
+from rpiserve.web.server.request import Admission, LimitedRequest, Limits, too_large
+from rpiserve.web.server.request_log import RequestLog
 
-if TYPE_CHECKING:
-    from rpiserve.web.server.site import LimitedSite
-
-LINGER = 5.0
+LINGER: Final = 5.0
 """Seconds for which the rest of a refused request is read and thrown away."""
 
-MAX_HEADERS = 100
-
-JSON = b"application/json"
-
-FREE_BODY = 1 << 16
-"""In bytes. A larger body is taken only from clients that the site's gate lets send it."""
-
-MOST_PIECES = 10_000
-"""How many pieces a body may come in: a million chunks of a byte each would cost seconds to take apart."""
-
-CHUNK = 1 << 16
-"""In bytes. Larger bodies are sent piece by piece, as fast as the peer reads them."""
+MAX_HEADERS: Final = 100
 
 
-@attrs.frozen
-class Limits:
-    """What a client may ask of us.
+class Server(Protocol):
+    """What a connection needs of its site."""
 
-    Attributes:
-        body: the largest body of a request, in bytes.
-        header_seconds: how long a request's line and headers may take to arrive.
-        body_seconds: how long its body may take to arrive.
-        idle_seconds: how long a connection may wait before a request.
-        write_seconds: how long a peer may take to read what the buffers hold, some 100 KB.
-        connections: how many connections there may be.
-        connections_per_address: how many from one address, unless it is a loopback address.
-    """
+    admission: Admission
+    requests: RequestLog | None
+    reactor: IReactorTime
 
-    body: int = 1 << 20
-    header_seconds: float = 10.0
-    body_seconds: float = 10.0
-    idle_seconds: float = 15.0
-    write_seconds: float = 10.0
-    connections: int = 256
-    connections_per_address: int = 64
+    def count(self, route: str, method: bytes, status: bytes) -> None:
+        """Count a request that is answered."""
+        ...
 
-
-class LimitedRequest(server.Request):
-    """A request whose body stays in memory, and that is let in by the site's gate before it reaches a resource."""
-
-    channel: "LimitedChannel"  # None once the connection is gone
-    content: BytesIO
-    pieces = 0
-    may_be_large = False
-    args: dict[bytes, list[bytes]]
-    postpath: list[bytes]
-
-    # Of the client, even if it has come by a proxy that is trusted.
-    client_host: str | None = None
-    secure = False
-    proxied = False
-
-    route = "none"
-    """What it is counted under in ``/metrics``: there are few of these, whatever clients send."""
-
-    is_authenticated = False
-    token_name: str | None = None
-    """Of the token that it has shown, for the log."""
-
-    still_allowed: Callable[[], bool] | None = None
-    """Tells whether it would be let in now. An answer that goes on for long ends when it would not."""
-
-    def gotLength(self, length: int | None) -> None:
-        """Learn who sends a body, and take it into memory whatever its length.
-
-        Raises:
-            Problem: 413, it is too large; 401 or 429, it is large and its sender has to show a token first.
-        """
-        self.content = BytesIO()
-        peer = self.channel.getPeer()
-        self.client_host, self.secure = getattr(peer, "host", None), self.isSecure()
-        self.channel.site.proxies.translate(self, peer)
-        self._check_size(length or 0)
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """Take a piece of the body, unless it is too large by now."""
-        if self.channel.phase == "refused":
-            return
-        self.pieces += 1
-        try:
-            self._check_size(self.content.tell() + len(data))
-        except Problem as problem:
-            self.channel.refuse(problem)
-        else:
-            self.content.write(data)
-
-    def _check_size(self, size: int) -> None:
-        if size > self.channel.limits.body or self.pieces > MOST_PIECES:
-            raise _too_large(self.channel.limits)
-        if size > FREE_BODY and not self.may_be_large:
-            self.channel.site.gate.check_sender(self)
-            self.may_be_large = True
-
-    def process(self) -> None:
-        """Answer the request."""
-        self.site = self.channel.site
-        self.setHeader(b"Date", datetimeToString())
-        self.setHeader(b"X-Content-Type-Options", b"nosniff")
-        # Or another site's page could show one of ours in a frame, and guide a click onto its buttons.
-        self.setHeader(b"Content-Security-Policy", b"frame-ancestors 'self'")
-        cors = self.site.cors
-        if cors is not None:
-            self.set_headers(cors.headers(self.header(b"Origin")))
-        try:
-            self.prepath, self.postpath = [], self.site.gate.admit(self)
-            if cors is None or not self._answer_preflight(cors):
-                self.render(self.site.resource)
-        except Exception:  # noqa: BLE001 - whatever it is becomes an answer
-            self.processingFailed(Failure())
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Give up the answer, which nobody waits for any more."""
-        if self.site is not None and not self.finished:
-            self.site.log(self)
-        super().connectionLost(reason)
-
-    def header(self, name: bytes) -> str | None:
-        """Return the value of a header as text; the last one if there are several, None if there is none."""
-        value = self.getHeader(name)
-        return None if value is None else value.decode("latin-1")
-
-    def _answer_preflight(self, cors: CorsPolicy) -> bool:
-        """Answer the request if a browser asks by it what a page of another origin may do; tell whether it does."""
-        origin, method = self.header(b"Origin"), self.header(b"Access-Control-Request-Method")
-        if self.method != b"OPTIONS" or origin is None or method is None:
-            return False
-        self.responseHeaders.removeHeader(b"Access-Control-Expose-Headers")
-        self.set_headers(cors.preflight(origin, method, self.header(b"Access-Control-Request-Headers") or ""))
-        self.answer(204, JSON, b"", {}).addCallback(lambda _: self.finish())
-        return True
-
-    def set_headers(self, headers: Mapping[str, str]) -> None:
-        """Set headers of the answer."""
-        for name, value in headers.items():
-            self.setHeader(name.encode(), value.encode())
-
-    def processingFailed(self, reason: Failure) -> None:
-        """Answer with the problem that ``reason`` is."""
-
-        def finish(_: None) -> None:
-            self.finish()
-
-        self.answer_problem(problem_from(reason)).addCallback(finish)
-
-    def answer(self, status: int, content_type: bytes, body: bytes, headers: dict[bytes, bytes]) -> Deferred[None]:
-        """Send all of an answer; the Deferred fires when it may be finished."""
-        self.setResponseCode(status, phrase_of(status).encode())
-        for name, value in headers.items():
-            self.setHeader(name, value)
-        if status not in NO_BODY_CODES:
-            self.setHeader(b"Content-Type", content_type)
-            self.setHeader(b"Content-Length", b"%d" % len(body))
-        if self.method == b"HEAD" or status in NO_BODY_CODES:
-            self.write(b"")
-            return succeed(None)
-        if len(body) <= CHUNK or self.channel is None:  # None: the client has left, and nothing is sent
-            self.write(body)
-            return succeed(None)
-        return PieceByPiece(self, body).done
-
-    def answer_json(self, body: bytes, status: int = 200) -> Deferred[None]:
-        """Send ``body``, which is JSON of this very moment, as the answer."""
-        return self.answer(status, JSON, body, {b"Cache-Control": b"no-store"})
-
-    def answer_problem(self, problem: Problem) -> Deferred[None]:
-        """Send ``problem`` as the answer."""
-        headers = {b"Cache-Control": b"no-store", **problem.headers}  # what is not there now may be there soon
-        return self.answer(problem.status, CONTENT_TYPE, problem.body(), headers)
-
-
-@implementer(IPushProducer)
-class PieceByPiece:
-    """Sends a large body as fast as the peer reads it, without a copy of the whole.
-
-    Args:
-        request: the request to answer.
-        body: the body.
-    """
-
-    def __init__(self, request: LimitedRequest, body: bytes) -> None:
-        self.done: Deferred[None] = Deferred(lambda _: self.stopProducing())
-        self._request = request
-        self._rest = memoryview(body)
-        self._flowing = False
-        request.registerProducer(self, True)
-        self.resumeProducing()
-
-    def resumeProducing(self) -> None:
-        """Send until told to pause."""
-        self._flowing = True
-        while self._flowing and self._rest:
-            piece, self._rest = bytes(self._rest[:CHUNK]), self._rest[CHUNK:]
-            self._request.write(piece)
-        if self._flowing:
-            self.stopProducing()
-            self.done.callback(None)
-
-    def pauseProducing(self) -> None:
-        """Send nothing for now."""
-        self._flowing = False
-
-    def stopProducing(self) -> None:
-        """Send nothing more."""
-        self._flowing, self._rest = False, memoryview(b"")
-        if self._request.channel is not None:  # otherwise the client has left, and this is called once more
-            self._request.unregisterProducer()
+    def forget(self, channel: "LimitedChannel") -> None:
+        """Count ``channel`` no more."""
+        ...
 
 
 class LimitedChannel(http.HTTPChannel):
@@ -252,7 +54,7 @@ class LimitedChannel(http.HTTPChannel):
     """
 
     transport: Any  # always a stream transport, which Twisted's annotation does not say
-    site: "LimitedSite"
+    site: "Server"
     limits: Limits
     since: float
     maxHeaders = MAX_HEADERS
@@ -296,7 +98,7 @@ class LimitedChannel(http.HTTPChannel):
         name, _, value = line.partition(b":")
         name, value = name.strip().lower(), value.strip().lower()
         if name == b"content-length" and len(value) > 12:
-            self.refuse(_too_large(self.limits))
+            self.refuse(too_large(self.limits.body))
             return False
         if name == b"transfer-encoding" and value != b"chunked":
             self._respondToBadRequestAndDisconnect()
@@ -362,8 +164,7 @@ class LimitedChannel(http.HTTPChannel):
             peer = getattr(self.transport.getPeer(), "host", None)
             self.site.requests.note_refusal(client or peer, problem.status)
         self.transport.unregisterProducer()  # a transport that has paused its producer is not closed
-        cors, request = self.site.cors, self.requests[-1] if self.requests else None
-        headers = {} if cors is None else cors.headers(request and request.header(b"Origin"))
+        headers = self.site.admission.headers(self.requests[-1] if self.requests else None)
         self.transport.write(problem.raw_answer(headers))
         if self.isSecure():  # TLS has an end of its own, behind which it goes on to read; not to have it is an error
             self.transport.loseConnection()
@@ -428,7 +229,3 @@ class LimitedChannel(http.HTTPChannel):
         self._end_stall()
         self.site.forget(self)
         super().connectionLost(reason)
-
-
-def _too_large(limits: Limits) -> Problem:
-    return Problem(413, f"the body of a request may have {limits.body} bytes")

@@ -4,7 +4,7 @@ import re
 
 from twisted.internet.defer import Deferred
 
-from rpiserve.web.server.channel import LimitedRequest
+from rpiserve.web.server.request import LimitedRequest
 
 _ENTITY_TAG = re.compile(rb'(?:W/)?("[^"]*")')
 

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from rpiserve.core.interfaces import Metric, Sample
 from rpiserve.web.problems import Problem
-from rpiserve.web.server.channel import CHUNK, LimitedRequest
+from rpiserve.web.server.request import CHUNK, LimitedRequest
 
 MOST_STREAMS = 100
 """How many streams there may be at the same time."""

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rpiserve.errors import StartError
-from rpiserve.web.access.hosts import is_loopback
+from rpiserve.web.server.addresses import is_loopback
 from rpiserve.web.server.site import LimitedSite
 from rpiserve.web.server.tls import RenewedCertificate
 

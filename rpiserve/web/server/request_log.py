@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -20,9 +20,7 @@ from rpiserve.data import encoding
 from rpiserve.logs.outputs import LOST
 from rpiserve.logs.redaction import HIDDEN, redact
 from rpiserve.logs.rotating_file import RotatingFile
-
-if TYPE_CHECKING:
-    from rpiserve.web.server.channel import LimitedRequest
+from rpiserve.web.server.request import LimitedRequest
 
 log = Logger()
 
@@ -72,7 +70,7 @@ class RequestLog:
         self._closing = False
         self._told = 0  # how many lost lines the log tells of
 
-    def note(self, request: "LimitedRequest", since: float) -> None:
+    def note(self, request: LimitedRequest, since: float) -> None:
         """Note that ``request``, which came at ``since`` by the reactor's clock, was answered, or given up."""
         left = not request.startedWriting
         self._add(

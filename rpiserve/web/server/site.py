@@ -1,9 +1,8 @@
-"""The HTTP server: its connections, how many there may be, and who is let in."""
+"""The HTTP server: its connections, and how many there may be."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
-from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -11,18 +10,12 @@ from twisted.web import http, server
 from twisted.web.resource import IResource
 
 from rpiserve.core.interfaces import Metric, Sample
-from rpiserve.declare.cors import CorsPolicy
-from rpiserve.web.access.authorization import Access
-from rpiserve.web.access.hosts import HostAllowlist, is_loopback_ip, network_of
-from rpiserve.web.access.proxies import NO_PROXIES, TrustedProxies
-from rpiserve.web.problems import Problem
-from rpiserve.web.server.channel import LimitedChannel, LimitedRequest, Limits
+from rpiserve.web.server.addresses import is_loopback_ip, network_of
+from rpiserve.web.server.channel import LimitedChannel
+from rpiserve.web.server.request import Admission, LimitedRequest, Limits
 from rpiserve.web.server.request_log import RequestLog
 
 METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
-
-SINGLE: Final = (b"Authorization", b"Origin", b"Sec-Fetch-Site")
-"""Headers by which it is decided who may do what."""
 
 REQUESTS: Final = Metric(
     "rpiserve_http_requests_total", "Requests that were answered.", "counter", ("route", "method", "status")
@@ -39,98 +32,15 @@ PATIENCE = 1.0
 """Seconds for which a peer may read nothing before its connection may go for a new one."""
 
 
-class Gate:
-    """What each request must pass before anything else looks at it.
-
-    Args:
-        hosts: the names that we answer to.
-        access: who lets requests in; None if all are.
-    """
-
-    def __init__(self, hosts: HostAllowlist, access: Access | None = None) -> None:
-        self._hosts = hosts
-        self._access = access
-
-    def check_sender(self, request: LimitedRequest) -> None:
-        """Let ``request``, whose head has arrived, go on with a large body.
-
-        Raises:
-            Problem: 401 or 429, it has to show a token first.
-        """
-        if self._access is not None:
-            self._access.check_token(request)
-
-    def admit(self, request: LimitedRequest) -> list[bytes]:
-        """Let ``request`` in.
-
-        Returns:
-            The segments of its path, each percent-encoded in one and the same way, so that nothing in a segment (a
-            ``%2F``, a line break) can change which route it takes. A slash at the end is left out.
-
-        Raises:
-            Problem: 400 for a request that is malformed, 404 for a path with an empty segment, 421 for a request that
-                is meant for somebody else.
-        """
-        hosts = request.requestHeaders.getRawHeaders(b"Host") or []
-        if len(hosts) != 1:
-            raise Problem(400, "a request has one Host header")
-        for name in SINGLE:  # of two a proxy may have looked at the other one
-            if len(request.requestHeaders.getRawHeaders(name) or ()) > 1:
-                raise Problem(400, f"a request has one {name.decode()} header")
-        if request.method != request.method.upper():  # Klein takes "get" for "GET"
-            raise Problem(400, "a method is written in capital letters")
-        target = request.path
-        if not target.startswith(b"/"):  # RFC 9112, section 3.2.2: its authority stands in place of Host
-            authority, target = _split_absolute(target)
-            self._check_host(authority)
-        self._check_host(hosts[0])
-        segments = [_canonical(segment) for segment in target.removesuffix(b"/").split(b"/")[1:]]
-        if b"" in segments:  # Klein takes "//data" for "/data"
-            raise Problem(404, "there is nothing between two slashes")
-        return segments or [b""]
-
-    def _check_host(self, host: bytes) -> None:
-        if not self._hosts.permits(host.decode("latin-1")):
-            raise Problem(421, "this server does not answer to that name; --allowed-host NAME adds one, if it is yours")
-
-
-def decode_segment(segment: bytes) -> str:
-    """Return what a segment of a path, as `Gate.admit` returns it, stands for."""
-    return unquote_to_bytes(segment).decode()
-
-
-def _split_absolute(target: bytes) -> tuple[bytes, bytes]:
-    try:
-        parts = urlsplit(target)
-    except ValueError:
-        parts = urlsplit(b"")
-    if parts.scheme not in (b"http", b"https"):
-        raise Problem(400, "the target of a request is a path that begins with a slash")
-    return parts.netloc, parts.path or b"/"
-
-
-def _canonical(segment: bytes) -> bytes:
-    plain = unquote_to_bytes(segment)
-    try:
-        plain.decode()
-    except UnicodeDecodeError:
-        raise Problem(400, "the path is not UTF-8") from None
-    if b"\0" in plain:
-        raise Problem(400, "the path holds a NUL character")
-    return quote_from_bytes(plain, safe="").encode()
-
-
 class LimitedSite(server.Site):
     """The HTTP server.
 
     Args:
-        resource: what answers the requests that were let in.
-        gate: what lets them in.
-        limits: what a client may ask of us.
+        resource: what answers the requests that were admitted.
+        admission: what each request has to pass.
+        limits: what a client may use.
         reactor: the reactor's clock.
-        cors: which pages of other origins may see answers, if any may.
-        proxies: the proxies that are trusted to say who a client is.
-        requests: the log of requests, if there is one. It costs about a sixth of the requests that we can answer.
+        requests: the log of requests, if there is one. It costs about a sixth of the requests that can be answered.
 
     Attributes:
         refused: how often there were too many connections.
@@ -139,17 +49,13 @@ class LimitedSite(server.Site):
     def __init__(
         self,
         resource: IResource,
-        gate: Gate,
+        admission: Admission,
         limits: Limits,
         reactor: IReactorTime,
-        cors: CorsPolicy | None = None,
-        proxies: TrustedProxies = NO_PROXIES,
         requests: RequestLog | None = None,
     ) -> None:
         super().__init__(resource, requestFactory=LimitedRequest, reactor=reactor, parsePOSTFormSubmission=False)
-        self.gate = gate
-        self.cors = cors
-        self.proxies = proxies
+        self.admission = admission
         self.requests = requests
         self.refused = 0
         self._answers: Counter[tuple[str, bytes, bytes]] = Counter()

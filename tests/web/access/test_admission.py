@@ -8,8 +8,9 @@ from twisted.internet.task import Clock
 from twisted.web.resource import Resource
 
 from rpiserve.data.paths import check_key
-from rpiserve.web.server.channel import LimitedRequest
-from rpiserve.web.server.site import LimitedSite, decode_segment
+from rpiserve.web.server.request import LimitedRequest
+from rpiserve.web.server.request_target import decode_segment
+from rpiserve.web.server.site import LimitedSite
 
 
 class Seen(Resource):

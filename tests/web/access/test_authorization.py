@@ -1,29 +1,26 @@
 """Who is let in: roles, tokens, sessions, the limit of wrong tokens, and proxies that are trusted."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
-from http_peer import Answer, Peer, make_api, make_site, request
+from http_peer import Answer, Peer, make_site, request
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
-from twisted.web.resource import IResource, Resource
 
 from rpiserve.core.tokens import LOOK_SECONDS, TokenFile
-from rpiserve.declare.routes import BUILT_IN
 from rpiserve.errors import ConfigError
-from rpiserve.web.access.authorization import PUBLIC, QUIET_SECONDS, TABLE, Access, needed
-from rpiserve.web.access.hosts import network_of
+from rpiserve.web.access.authorization import QUIET_SECONDS, Access
 from rpiserve.web.access.proxies import TrustedProxies
 from rpiserve.web.access.sessions import IDLE_SECONDS, MOST_OF_A_TOKEN, MOST_SESSIONS, RENEWAL_SECONDS, Sessions
 from rpiserve.web.access.throttle import FREE, MOST_ADDRESSES, SECONDS_EACH, Throttle
-from rpiserve.web.app_routes import Front
-from rpiserve.web.endpoints.api import Api
-from rpiserve.web.server.channel import FREE_BODY, LimitedRequest
+from rpiserve.web.endpoint import PUBLIC, AccessRules, endpoints_of
+from rpiserve.web.endpoints.table import SUBJECTS, TO_COME
+from rpiserve.web.server.addresses import network_of
+from rpiserve.web.server.request import FREE_BODY, LimitedRequest
 
 JSON = "Content-Type: application/json"
 FORM = "Content-Type: application/x-www-form-urlencoded"
@@ -47,11 +44,7 @@ class House:
         self.reader, self.controller = self.file.add("reader", "read"), self.file.add("controller", "control")
         self.file.load()
         self.access = Access(self.file if tokens else None, open, self.clock)  # type: ignore[arg-type]
-        api = make_api(self.clock, access=self.access)
-        front = Front(api.resource(), Resource(), self.access)
-        self.site = make_site(
-            self.clock, resource=cast(IResource, front), proxies=TrustedProxies(proxies), access=self.access
-        )
+        self.site = make_site(self.clock, proxies=TrustedProxies(proxies), access=self.access)
 
     def ask(
         self, target: str, method: str = "GET", *headers: str, body: bytes = b"", peer: Any = None, **more: Any
@@ -85,41 +78,22 @@ def cookie_of(answer: Answer) -> str:
 # --- the table ------------------------------------------------------------------------------------------------------
 
 
-def rules() -> Iterator[tuple[str, str]]:
-    """Yield the first segment and a method of each built-in route."""
-    for rule in Api.app.url_map.iter_rules():
-        for method in rule.methods or ():
-            yield rule.rule.split("/")[1], method
+RULES = AccessRules(each for subject in SUBJECTS for each in endpoints_of(subject))
 
 
-def test_each_route_is_in_the_table() -> None:
-    """Each built-in route, by each of its methods, has a role of its own in the table."""
-    missing = [
-        (segment, method)
-        for segment, method in rules()
-        if ("GET" if method == "HEAD" else method) not in TABLE[segment]
-    ]
-    assert missing == []
-
-
-def test_the_table_has_only_built_in_paths() -> None:
-    """The table knows no path that an app could have."""
-    assert set(TABLE) <= BUILT_IN
-
-
-def test_what_is_not_in_the_table_is_closed(house: House) -> None:
-    """A built-in path without an entry is closed to everybody."""
-    assert needed("history", "GET") is None
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delitem(TABLE, "data")
-        assert house.ask("/data", "GET", bearer(house.controller)).status == 403
+@pytest.mark.parametrize("name", sorted(TO_COME))
+def test_names_that_are_reserved(house: House, name: str) -> None:
+    """A path of an endpoint that is yet to come is 404 to who may read, and 401 to strangers as any other path."""
+    assert house.ask(f"/{name}", "GET", bearer(house.reader)).status == 404
+    assert house.ask(f"/{name}").status == 401
 
 
 def test_methods() -> None:
     """HEAD needs what GET does, OPTIONS nothing, and a method that a path does not have the most."""
-    assert needed("data", "HEAD") == needed("data", "GET") == "read"
-    assert needed("cmd", "OPTIONS") == PUBLIC
-    assert needed("data", "DELETE") == "control"
+    assert RULES.rule("data", "HEAD") == RULES.rule("data", "GET")
+    assert RULES.rule("data", "GET").role == "read"
+    assert RULES.rule("cmd", "OPTIONS").role == PUBLIC
+    assert RULES.rule("data", "DELETE").role == "control"
 
 
 def test_the_table_in_the_documentation() -> None:
@@ -130,7 +104,7 @@ def test_the_table_in_the_documentation() -> None:
         segment: {method: role for method, role in (("GET", get), ("POST", post)) if role}
         for segment, get, post in rows
     }
-    assert said == TABLE
+    assert said == RULES.table()
 
 
 # --- tokens ---------------------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address, UNIXAddress
 
-from rpiserve.web.access.hosts import HostAllowlist, is_loopback, is_loopback_ip
+from rpiserve.web.access.hosts import HostAllowlist
+from rpiserve.web.server.addresses import is_loopback, is_loopback_ip
 
 LOOPBACK = ["127.0.0.1", "127.0.0.53", "127.255.255.254", "::1", "::ffff:127.0.0.1", "::ffff:7f00:1"]
 BEYOND = [

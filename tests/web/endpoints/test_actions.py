@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from command_peer import JSON, Client
-from http_peer import Peer, make_api, make_site, request
+from http_peer import Peer, make_router, make_site, request
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 
@@ -101,7 +101,7 @@ def messages() -> Messages:
 def client(clock: Clock, messages: Messages) -> Client:
     """A client of the routes, which have one stream at most."""
     streams = Streams(clock, most=1)  # type: ignore[arg-type]
-    return Client(make_site(clock, resource=make_api(clock, messaging=messages, streams=streams).resource()))
+    return Client(make_site(clock, resource=make_router(clock, messaging=messages, streams=streams)))
 
 
 def send(client: Client, target: str, *headers: str, body: bytes = b"{}") -> Peer:

@@ -5,14 +5,14 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from http_peer import Answer, NoHandlers, Peer, make_api, make_site, make_tree, request
+from http_peer import Answer, NoHandlers, Peer, make_router, make_site, make_tree, request
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
 from rpiserve.data.nodes import Source
 from rpiserve.data.tree import DataTree
-from rpiserve.web.server.channel import CHUNK, LimitedRequest
+from rpiserve.web.server.request import CHUNK, LimitedRequest
 from rpiserve.web.server.site import LimitedSite
 
 SECRET = "the password is 12345"
@@ -87,7 +87,7 @@ def part() -> Part:
 @pytest.fixture
 def client(clock: Clock, tree: DataTree, handlers: Handlers, part: Part) -> Client:
     """A client of a server with all of them."""
-    return Client(make_site(clock, resource=make_api(clock, tree, handlers=handlers, parts=[Part(), part]).resource()))
+    return Client(make_site(clock, resource=make_router(clock, tree, handlers=handlers, parts=[Part(), part])))
 
 
 # --- /data -----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from twisted.logger import LogEvent, formatEvent
 from rpiserve import App
 from rpiserve.data.encoding import JSON_DEPTH, is_too_deep
 from rpiserve.web.endpoints.commands import parse_query
-from rpiserve.web.server.channel import Limits
+from rpiserve.web.server.request import Limits
 
 FORM = "application/x-www-form-urlencoded"
 

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import msgspec
 import pytest
-from http_peer import NO_MESSAGING, Peer, make_api, make_site, make_tree, request
+from http_peer import NO_MESSAGING, Peer, make_admission, make_router, make_site, make_tree, request
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
@@ -15,7 +15,7 @@ from rpiserve.data.nodes import Source
 from rpiserve.data.paths import parse_path
 from rpiserve.data.tree import DataTree
 from rpiserve.declare.cors import CorsPolicy
-from rpiserve.web.endpoints.events import MOST_KEPT, SENSOR_TICKS, TICK_SECONDS, EventRoutes
+from rpiserve.web.endpoints.events import MOST_KEPT, SENSOR_TICKS, TICK_SECONDS, EventEndpoints
 from rpiserve.web.server.event_stream import COMMENT_SECONDS, MOST_UNREAD, Streams
 
 
@@ -127,7 +127,7 @@ class Daemon:
     handlers: Handlers
     messaging: Messaging
     streams: Streams
-    routes: EventRoutes
+    routes: EventEndpoints
     site: Any
 
     def ask(self, query: str = "", *headers: str, method: str = "GET", reads: bool = True) -> Peer:
@@ -164,9 +164,11 @@ def make_daemon(most: int = 3, cors: CorsPolicy | None = None, boot: DataTree | 
     tree = boot or make_tree(clock)
     handlers, messaging = Handlers(), Messaging()
     streams = Streams(clock, most)  # type: ignore[arg-type]
-    api = make_api(clock, tree, handlers=handlers, messaging=messaging, streams=streams, cors=cors)
-    site = make_site(clock, resource=api.resource(), cors=cors)
-    return Daemon(clock, tree, handlers, messaging, streams, api._events, site)
+    events = EventEndpoints(tree, handlers, messaging, streams, clock)  # type: ignore[arg-type]
+    admission = make_admission(clock, cors=cors)
+    router = make_router(clock, tree, admission=admission, handlers=handlers, events=events)
+    site = make_site(clock, resource=router, admission=admission)
+    return Daemon(clock, tree, handlers, messaging, streams, events, site)
 
 
 @pytest.fixture

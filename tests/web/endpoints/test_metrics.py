@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fake_pool import Bench
-from http_peer import Peer, make_api, make_site, make_tree, request
+from http_peer import Peer, make_router, make_site, make_tree, request
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 from route_peer import RouteSite
@@ -31,9 +31,9 @@ from rpiserve.messaging.requests import Messenger
 from rpiserve.messaging.service import MessagingRoom
 from rpiserve.polling.handlers import SensorsRoom
 from rpiserve.web.access.authorization import Access
-from rpiserve.web.endpoints.metrics import Metrics, number_of
-from rpiserve.web.server.channel import Limits
+from rpiserve.web.endpoints.metrics import MetricsEndpoints, number_of
 from rpiserve.web.server.event_stream import COMMENT_SECONDS, MOST_UNREAD, Streams
+from rpiserve.web.server.request import Limits
 
 START = 1_000_000_000.25
 
@@ -63,7 +63,7 @@ def tree(clock: Clock) -> DataTree:
 
 def scrape(clock: Clock, tree: DataTree, *stats: Stats) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Return what ``/metrics`` answers, by the name and the labels of each sample."""
-    peer = Peer(make_site(clock, resource=make_api(clock, tree, stats=stats).resource()))
+    peer = Peer(make_site(clock, resource=make_router(clock, tree, stats=stats)))
     answer = peer.send(request("/metrics")).answer()
     assert answer.status == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -205,7 +205,7 @@ def test_parts_with_the_same_metric(clock: Clock, tree: DataTree) -> None:
     shown = scrape(clock, tree, one, two)
     assert (shown[at("rpiserve_test_total", who="one")], shown[at("rpiserve_test_total", who="two")]) == (1, 2)
     assert shown[at("rpiserve_other")] == -1.5
-    metrics = Metrics("test", tree, START, [one])
+    metrics = MetricsEndpoints("test", tree, START, [one])
     metrics.add(two)
     [family] = [family for family in metrics.collect() if family.name == "rpiserve_test"]
     assert [sample.value for sample in family.samples] == [1, 2]
@@ -213,7 +213,7 @@ def test_parts_with_the_same_metric(clock: Clock, tree: DataTree) -> None:
 
 def test_it_is_for_reading(clock: Clock, tree: DataTree) -> None:
     """It can be asked for by ``GET`` and ``HEAD`` alone."""
-    site = make_site(clock, resource=make_api(clock, tree).resource())
+    site = make_site(clock, resource=make_router(clock, tree))
     assert Peer(site).send(request("/metrics", "HEAD")).answer("HEAD").body == b""
     assert Peer(site).send(request("/metrics", "POST")).answer("POST").status == 405
     assert Peer(site).send(request("/metrics/x")).answer().status == 404
@@ -528,7 +528,7 @@ def test_who_was_not_let_in(clock: Clock, tmp_path: Any) -> None:
 def test_streams(clock: Clock) -> None:
     """There are as many streams as are open; those that were begun, and those that were cut off, are counted."""
     streams = Streams(clock)  # type: ignore[arg-type]
-    site = make_site(clock, resource=make_api(clock, streams=streams).resource())
+    site = make_site(clock, resource=make_router(clock, streams=streams))
 
     def shown() -> list[float]:
         return [of(streams, f"rpiserve_event_streams{kind}")[()] for kind in ("", "_opened_total", "_dropped_total")]

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock, Cooperator
 
 from rpiserve import App
 from rpiserve.errors import StartError
-from rpiserve.web.endpoints.pages import Pages
+from rpiserve.web.endpoints.pages import PageEndpoints
 
 FILES = {
     "index.html": b"<!doctype html><title>Home</title>",
@@ -74,9 +74,9 @@ class Browser:
     """
 
     def __init__(self, folder: Path | str | None, clock: Clock) -> None:
-        pages = None if folder is None else Pages(str(folder))
+        www = None if folder is None else str(folder)
         self._clock = clock
-        self._client = Client(make_command_site(App("test"), clock, pages=pages))
+        self._client = Client(make_command_site(App("test"), clock, www=www))
 
     def get(self, path: str | bytes, *headers: str, method: str = "GET") -> Answer:
         """Ask for a page, and return all of the answer."""
@@ -397,7 +397,7 @@ def test_without_a_folder(clock: Clock) -> None:
 def test_folder_that_is_none(folder: Path, name: str) -> None:
     """A folder that is not there, or is none, fails the start."""
     with pytest.raises(StartError, match=f"--www .*{name}: there is no such folder"):
-        Pages(str(folder / name))
+        PageEndpoints(str(folder / name))
 
 
 def test_folder_relative_to_where_it_was_started(

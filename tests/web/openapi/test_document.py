@@ -31,15 +31,21 @@ def test_an_app_that_declares_nothing() -> None:
         ("/cmd", "post"),
         ("/cmds", "get"),
         ("/data", "get"),
+        ("/dashboard/{path}", "get"),
         ("/data/{path}", "get"),
         ("/events", "get"),
         ("/health", "get"),
+        ("/login", "get"),
+        ("/login", "post"),
+        ("/logout", "post"),
         ("/metrics", "get"),
         ("/openapi.json", "get"),
         ("/ready", "get"),
         ("/sensors", "get"),
         ("/services", "get"),
         ("/services/{service}/{action}", "post"),
+        ("/www", "get"),
+        ("/www/{path}", "get"),
     }
 
 
@@ -147,7 +153,7 @@ def test_what_needs_no_token() -> None:
     whole = read(app)
     assert whole["security"] == [{}, {"token": []}]
     public = {path for path, _, operation in operations(whole) if operation.get("security") == []}
-    assert public == {"/health", "/open"}
+    assert public == {"/dashboard/{path}", "/health", "/login", "/logout", "/open"}
 
 
 def test_whatever_is_in_a_text_can_be_sent() -> None:

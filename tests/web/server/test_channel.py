@@ -11,7 +11,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from rpiserve.data.tree import DataTree
-from rpiserve.web.server.channel import CHUNK, LINGER, MAX_HEADERS, MOST_PIECES, LimitedRequest, Limits
+from rpiserve.web.server.channel import LINGER, MAX_HEADERS
+from rpiserve.web.server.request import CHUNK, MOST_PIECES, LimitedRequest, Limits
 
 LIMITS = Limits(
     body=1000,

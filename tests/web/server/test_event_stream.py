@@ -6,8 +6,8 @@ from twisted.internet.task import Clock
 from twisted.web.resource import Resource
 
 from rpiserve.web.problems import Problem
-from rpiserve.web.server.channel import LimitedRequest, Limits
 from rpiserve.web.server.event_stream import CLOSE_SECONDS, COMMENT_SECONDS, MOST_UNREAD, EventStream, Streams
+from rpiserve.web.server.request import LimitedRequest, Limits
 from rpiserve.web.server.site import LimitedSite
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_peer import Peer, make_api, make_site, request
+from http_peer import Peer, make_router, make_site, request
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, UNIXAddress
@@ -21,8 +21,7 @@ from rpiserve.data.tree import DataTree
 from rpiserve.logs.rotating_file import RotatingFile
 from rpiserve.web.access.authorization import Access
 from rpiserve.web.access.proxies import TrustedProxies
-from rpiserve.web.app_routes import Front
-from rpiserve.web.server.channel import LimitedRequest
+from rpiserve.web.server.request import LimitedRequest
 from rpiserve.web.server.request_log import FLUSH_BYTES, FLUSH_SECONDS, RequestLog
 
 MORNING = 1795255575.25
@@ -272,7 +271,7 @@ def test_whose_token(tmp_path: Path) -> None:
     tokens.load()
     access = Access(tokens, False, clock)  # type: ignore[arg-type]
     house = House()
-    house.site.resource = Front(make_api(house.clock, access=access).resource(), Resource(), access)  # type: ignore[assignment, arg-type]
+    house.site.resource = make_router(house.clock, access=access)  # type: ignore[assignment, arg-type]
     for secret in (reader, controller, "rpi_wrong"):
         house.ask(request("/cmd?name=a", "GET", f"Authorization: Bearer {secret}"))
     assert [(line["token"], line["status"]) for line in house.lines()] == [

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 from twisted.internet.address import UNIXAddress
 
 from rpiserve.declare.cors import CorsPolicy
-from rpiserve.web.access.hosts import is_loopback
 from rpiserve.web.access.proxies import is_forwarded
 from rpiserve.web.problems import Problem
-from rpiserve.web.server.channel import LimitedRequest
+from rpiserve.web.server.addresses import is_loopback
+from rpiserve.web.server.request import LimitedRequest
 
 TRUSTED_SITES = ("same-origin", "none")
 """The values of ``Sec-Fetch-Site`` of our own pages, and of what a person typed into the address bar."""
@@ -25,7 +25,7 @@ TRUSTED_SITES = ("same-origin", "none")
 _LOOPBACK_HOST = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
 
-class Provenance:
+class CrossSiteCheck:
     """The rules for requests that change something.
 
     Args:
