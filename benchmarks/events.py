@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for python bench
 
 from benchmarks.http import Server
 from benchmarks.peers import end_on_sigterm, free_port, running, twistd
-from rpiserve.client.clients import EventParser
+from rpiserve.client.event_parser import EventParser
 
 PROMISED = 0.25
 """Seconds within which 99 of 100 changes are at all clients, for 500 of them."""

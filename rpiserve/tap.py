@@ -15,7 +15,8 @@ from twisted.internet import reactor
 import rpiserve
 from rpiserve.app import App, importing
 from rpiserve.daemon.options import Options
-from rpiserve.daemon.process import ExitCode, ignore_hangup, make_daemon, one_line
+from rpiserve.daemon.process import ExitCode, make_daemon, one_line
+from rpiserve.daemon.signals import ignore_hangup
 from rpiserve.errors import RpiserveError, StartError
 
 __all__ = ["Options", "find_app", "makeService"]

@@ -13,7 +13,7 @@ from twisted.internet.task import react
 
 from rpiserve.cli.output import ANSWERED, EXIT_CODES, OutputClosed, complain, describe, exit_code, put
 from rpiserve.cli.target import TOKEN_SHOWN, Target, find_target
-from rpiserve.client.clients import Client
+from rpiserve.client.interface import Client
 from rpiserve.core import wire
 from rpiserve.data import encoding
 from rpiserve.declare.names import checked_bus_name, checked_channel

@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from rpiserve.client.clients import BusClient, Client, HttpClient
+from rpiserve.client.bus_client import BusClient
+from rpiserve.client.http_client import HttpClient
+from rpiserve.client.interface import Client
 from rpiserve.core.tokens import PREFIX, Token
 from rpiserve.errors import ConfigError
 from rpiserve.messaging.address import PASSWORD_SHOWN, WITHOUT_REDIS, RedisAddress

@@ -1,4 +1,4 @@
-"""Changing a small file that others read meanwhile: under a lock, and as a whole, so that nobody finds half of it.
+"""Small files that are replaced as a whole: reading one, telling whether it has changed, and changing it under a lock.
 
 Root may do that in a folder of somebody less trusted, who can put there what he likes, at any moment, and shall gain
 nothing by it. So the way to the file is gone once, folder by folder, and all that follows is done in the folder that
@@ -14,13 +14,41 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from rpiserve.core.stamp import read_file
+MOST_BYTES: Final = 1 << 20
+"""How large a file may be."""
 
 MOST_LINKS: Final = 40
 """How many symbolic links there may be on the way, as the kernel has it."""
 
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OURS: Final = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+def stamp_of(status: os.stat_result) -> tuple[int, ...]:
+    """Return what of ``status`` changes whenever a file is written, replaced, or given to others."""
+    # With the time of chmod and chown, too: it may be what mends a file that could not be read.
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+
+
+def read_file(file: Path | str, folder: int | None = None) -> tuple[bytes, os.stat_result]:
+    """Return what is in ``file``, and the status of the very file that this is in. It never waits for anybody.
+
+    Args:
+        file: where it is.
+        folder: the descriptor of the folder that ``file`` is a name in. A symbolic link is not followed then.
+
+    Raises:
+        OSError: it cannot be read, is none that holds data but a pipe, say, or has more than `MOST_BYTES`.
+    """
+    more = os.O_NONBLOCK | os.O_NOCTTY | (0 if folder is None else os.O_NOFOLLOW)  # or a pipe would be waited for
+    with open(file, "rb", opener=lambda name, flags: os.open(name, flags | more, dir_fd=folder)) as opened:
+        status = os.fstat(opened.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(file))
+        content = opened.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {MOST_BYTES >> 20} MiB", str(file))
+    return content, status
 
 
 class LockedFile:

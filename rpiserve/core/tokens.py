@@ -19,8 +19,7 @@ from typing import Final
 import attrs
 from twisted.logger import Logger
 
-from rpiserve.core.safe_file import locked
-from rpiserve.core.stamp import read_file, stamp_of
+from rpiserve.core.safe_file import locked, read_file, stamp_of
 from rpiserve.declare.names import NAME
 from rpiserve.errors import TokenError
 

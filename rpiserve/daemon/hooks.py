@@ -7,7 +7,8 @@ from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.python.failure import Failure
 
 from rpiserve.core.context import Scope, Surroundings
-from rpiserve.core.runner import Invoker, Run, Trouble
+from rpiserve.core.failures import Trouble
+from rpiserve.core.runner import Invoker, Run
 from rpiserve.declare.handler import UserFunction
 
 

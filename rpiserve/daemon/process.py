@@ -1,4 +1,4 @@
-"""The process around the daemon: its clock, its log, its signals, and the watchdog that ends it whatever hangs."""
+"""The process around the daemon: how it is made ready, run in the foreground, and how it ends."""
 
 import ctypes
 import gc
@@ -10,26 +10,22 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
 from twisted.logger import Logger, globalLogBeginner
 
 from rpiserve.core.thread_bridge import Link
 from rpiserve.daemon.config import Config
+from rpiserve.daemon.log_setup import make_log
 from rpiserve.daemon.service import Daemon
+from rpiserve.daemon.signals import Hangup, Watchdog, lasting_threads
 from rpiserve.daemon.systemd import Notifier
 from rpiserve.data.tree import DataTree
 from rpiserve.declare.registry import Registry
 from rpiserve.errors import RpiserveError, StartError
 from rpiserve.logs import python_logging, uncaught
-from rpiserve.logs.levels import Levels
-from rpiserve.logs.lines import JOURNAL, JSON, TEXT
-from rpiserve.logs.observer import LogObserver
-from rpiserve.logs.outputs import Stream, Syslog, is_journal
 from rpiserve.logs.redaction import redact
-from rpiserve.logs.rotating_file import RotatingFile, open_log
 from rpiserve.messaging.requests import Messenger
 
 log = Logger()
@@ -42,9 +38,6 @@ _M_ARENA_MAX = -8
 
 FAILED_START_SECONDS = 1.0
 """How long a process that could not start waits for threads that the app's module has started."""
-
-LINE_SECONDS = 0.1
-"""How long the watchdog waits for its line to be written."""
 
 
 def make_daemon(
@@ -151,58 +144,6 @@ def _in_thread(work: Callable[[], None]) -> None:
         log.error("nobody watches whether the reactor is blocked: {error}", error=error)
 
 
-def make_log(config: Config, twistd: Mapping[str, Any] | None) -> tuple[LogObserver | None, RotatingFile | None]:
-    """Return what writes the log, and its file if it is one.
-
-    Args:
-        config: the options. ``--log-file`` goes before twistd's own ``--logfile``, which gets the same lines.
-        twistd: the options of twistd. With a ``--logger`` of the user's own there is nothing to write.
-
-    Raises:
-        StartError: the file cannot be opened, or a twistd that goes to the background is to log to standard output.
-    """
-    levels = Levels(config.log_level)
-    known = _passwords(config)
-    if config.log_file is not None:
-        option, path = "--log-file", config.log_file
-    elif twistd is None or twistd.get("syslog") or twistd.get("logger"):
-        option, path = "", None
-    else:
-        option, path = "--logfile", _twistd_file(twistd)
-    if twistd is not None and twistd.get("logger"):
-        return None, None
-    if path is not None:
-        file = open_log(option, path, config.log_size, config.log_keep)
-        return LogObserver(JSON if config.log_format == JSON else TEXT, file, levels, known), file
-    if twistd is not None and twistd.get("syslog"):
-        return LogObserver(JOURNAL, Syslog(twistd.get("prefix") or "rpiserve"), levels, known), None
-    default = JOURNAL if is_journal(os.environ, sys.__stderr__.fileno() if sys.__stderr__ else 2) else TEXT
-    format = config.log_format or default
-    return LogObserver(format, Stream(sys.stderr if format == JOURNAL else sys.stdout), levels, known), None
-
-
-def _twistd_file(twistd: Mapping[str, Any]) -> Path | None:
-    """Return the file that twistd would log to; None for standard output."""
-    name = twistd.get("logfile")
-    if twistd.get("nodaemon"):
-        return Path(name) if name and name != "-" else None
-    if name == "-":
-        raise StartError("twistd --logfile=-: what goes to the background cannot log to standard output; -n stays here")
-    return Path(name or "twistd.log")
-
-
-def _passwords(config: Config) -> list[str]:
-    """Return the secrets that we know, and that would be nothing but a word to whoever looks for them in a text."""
-    address = config.redis_address
-    if address is None:
-        return []
-    try:
-        passwords = (address.password, address.current_password())
-    except (OSError, ValueError):  # it is told where it is needed
-        passwords = (address.password, None)
-    return [password for password in passwords if password]
-
-
 def run_foreground(daemon: Daemon, reactor: Any) -> None:
     """Run ``daemon`` until the process is told to stop.
 
@@ -236,49 +177,8 @@ def one_line(kind: type[BaseException], error: BaseException, trace: TracebackTy
         return
     log.error("{error}", error=error)
     print(redact(f"rpiserve: {error}"), file=sys.__stderr__)
-    if _lasting_threads():
+    if lasting_threads():
         Watchdog(FAILED_START_SECONDS, list).arm()
-
-
-def _lasting_threads() -> list[str]:
-    """Return the threads that Python waits for at its end: the app's own that are no daemons."""
-    threads = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
-    return [f"the thread {thread.name}" for thread in threads if not thread.daemon]
-
-
-def ignore_hangup() -> None:
-    """Have a SIGHUP that comes before there is anything to be read anew do nothing, where it would end the process."""
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, lambda number, frame: None)  # no SIG_IGN, which others would inherit from us
-
-
-class Hangup:
-    """Takes SIGHUP: it has files read and opened anew.
-
-    If it comes because the terminal has gone that the process was started in, the process stops in order, unless it was
-    started to ignore that: nobody could see or end it any more.
-
-    Args:
-        reload: has files read anew.
-        watchdog: knows whether a stop has begun.
-    """
-
-    def __init__(self, reload: Callable[[], object], watchdog: "Watchdog") -> None:
-        self._reload = reload
-        self._watchdog = watchdog
-        self._ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        self._has_terminal = False
-        signal.signal(signal.SIGHUP, self._handle)
-
-    def find_terminal(self) -> None:
-        """Find out whether there is a terminal. A process that has gone to the background has left it."""
-        self._has_terminal = not self._ignored and os.isatty(0)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not self._has_terminal or os.isatty(0):
-            self._reload()
-        elif not self._watchdog.armed:
-            signal.raise_signal(signal.SIGTERM)
 
 
 class ExitCode:
@@ -309,68 +209,4 @@ class ExitCode:
             if stream is not None:
                 with suppress(OSError, ValueError):  # it may be closed
                     stream.flush()
-        self._end(1)
-
-
-class Watchdog:
-    """Ends the process some time after a stop has begun.
-
-    It is a thread of its own: neither a blocked reactor, nor a thread that is no daemon and never ends, nor a hanging
-    ``stopService`` can hold it up.
-
-    Args:
-        seconds: how long after.
-        running: returns the names of what still runs, for a line on standard error and in the log.
-        end: ends the process with a status.
-    """
-
-    def __init__(
-        self, seconds: float, running: Callable[[], list[str]], end: Callable[[int], object] = os._exit
-    ) -> None:
-        self._seconds = seconds
-        self._running = running
-        self._end = end
-        self._armed = threading.Lock()
-
-    @property
-    def armed(self) -> bool:
-        """Whether it counts: a stop has begun."""
-        return self._armed.locked()
-
-    def arm(self) -> None:
-        """Begin to count, if that has not begun."""
-        if self._armed.acquire(blocking=False):
-            # The line has a thread of its own: it may be a pipe that nobody reads that everything hangs on.
-            line = threading.Thread(target=self._write_line, name="rpiserve-watchdog-line", daemon=True)
-            line.start()
-            threading.Thread(target=self._watch, args=(line,), name="rpiserve-watchdog", daemon=True).start()
-
-    def take_signals(self, reactor: Any) -> None:
-        """Have SIGINT and SIGTERM arm the watchdog and stop ``reactor``, once it runs; a second one ends the process.
-
-        A SIGINT that is ignored, as in a shell's background, or that somebody else handles is left alone.
-        """
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._handler(reactor.sigInt))
-        signal.signal(signal.SIGTERM, self._handler(reactor.sigTerm))
-
-    def _handler(self, stop: Callable[[int, FrameType | None], object]) -> Callable[[int, FrameType | None], None]:
-        def handle(number: int, frame: FrameType | None) -> None:
-            if self.armed:
-                self._end(128 + number)
-            try:
-                self.arm()
-            finally:  # where there are no more threads to be had, the usual end is all there is
-                stop(number, frame)
-
-        return handle
-
-    def _write_line(self) -> None:
-        time.sleep(self._seconds)
-        running = ", ".join([*self._running(), *_lasting_threads()]) or "nothing of the app's"
-        print(f"rpiserve: not ended in time, so ended by force; still running: {running}", file=sys.__stderr__)
-        log.critical("not ended in time, so ended by force; still running: {running}", running=running)
-
-    def _watch(self, line: threading.Thread) -> None:
-        line.join(self._seconds + LINE_SECONDS)
         self._end(1)

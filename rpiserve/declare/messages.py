@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import attrs
 
-from rpiserve.declare.arguments import Payload, payload_of
 from rpiserve.declare.base import TIME_LIMIT, AnyFunction, Declarations, checked_seconds, name_of, written
 from rpiserve.declare.handler import UserFunction
 from rpiserve.declare.names import checked_bus_name, checked_channel
+from rpiserve.declare.payload import Payload, payload_of
 from rpiserve.errors import DeclarationError, MessageError
 
 

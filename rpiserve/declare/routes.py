@@ -10,10 +10,10 @@ from typing import Any, Final
 import attrs
 from werkzeug.routing import BaseConverter, FloatConverter, Map, Rule, ValidationError
 
-from rpiserve.declare.arguments import Payload, payload_of
 from rpiserve.declare.base import TIME_LIMIT, AnyFunction, Declarations, checked_seconds, is_text, written
 from rpiserve.declare.cors import CorsPolicy
 from rpiserve.declare.handler import UserFunction
+from rpiserve.declare.payload import Payload, payload_of
 from rpiserve.errors import DeclarationError
 
 ROLES: Final = ("public", "read", "control")

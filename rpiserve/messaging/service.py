@@ -17,15 +17,17 @@ from twisted.python.failure import Failure
 
 from rpiserve.core import wire
 from rpiserve.core.context import Scope
+from rpiserve.core.failures import Incidents
 from rpiserve.core.interfaces import Metric, Sample
 from rpiserve.core.log_limit import Thinning
-from rpiserve.core.runner import Incidents, Invoker, Resource, Run, Unserializable, encode_result
+from rpiserve.core.runner import Invoker, Resource, Run, Unserializable, encode_result
 from rpiserve.core.thread_bridge import Link, Progress
 from rpiserve.data import encoding
-from rpiserve.declare.arguments import BadArguments, Payload
+from rpiserve.declare.arguments import BadArguments
 from rpiserve.declare.handler import Where
 from rpiserve.declare.messages import Action, Listener
 from rpiserve.declare.names import checked_bus_name, checked_channel
+from rpiserve.declare.payload import Payload
 from rpiserve.errors import Cancelled, HandlerTimeout, MessageError
 from rpiserve.messaging.bus import Bus, Receiver
 from rpiserve.messaging.request import Exchange, PubSubRequest, PubSubResponse, Send

@@ -8,7 +8,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from rpiserve.core import retry
-from rpiserve.core.runner import Invoker, Run, Trouble
+from rpiserve.core.failures import Trouble
+from rpiserve.core.runner import Invoker, Run
 from rpiserve.data import encoding
 from rpiserve.declare.handler import UserFunction
 

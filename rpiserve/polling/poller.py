@@ -16,7 +16,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rpiserve.core import retry
-from rpiserve.core.runner import Invoker, Resource, Run, Trouble
+from rpiserve.core.failures import Trouble
+from rpiserve.core.runner import Invoker, Resource, Run
 from rpiserve.data import encoding
 from rpiserve.data.nodes import Sapling, Source
 from rpiserve.data.tree import DataTree

@@ -13,7 +13,8 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from rpiserve.core.context import Scope
-from rpiserve.core.runner import Incidents, Invoker
+from rpiserve.core.failures import Incidents
+from rpiserve.core.runner import Invoker
 from rpiserve.core.tokens import CONTROL, READ
 from rpiserve.declare.arguments import BadArguments
 from rpiserve.declare.handler import Where

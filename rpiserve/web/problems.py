@@ -7,7 +7,7 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from rpiserve.core import wire
-from rpiserve.core.runner import log_incident
+from rpiserve.core.failures import log_incident
 from rpiserve.data import encoding
 from rpiserve.data.encoding import printable
 from rpiserve.declare.arguments import BadArguments

@@ -9,7 +9,7 @@ import pytest
 from rpiserve import cli
 from rpiserve.cli import messages
 from rpiserve.cli.target import TOKEN_SHOWN, Target, find_target
-from rpiserve.client.clients import error_from
+from rpiserve.client.http_client import error_from
 from rpiserve.core.tokens import PREFIX, TokenFile
 from rpiserve.daemon.config import load
 from rpiserve.errors import ConfigError, NotAllowed, RemoteError

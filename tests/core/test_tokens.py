@@ -13,7 +13,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
-from rpiserve.core.stamp import MOST_BYTES
+from rpiserve.core.safe_file import MOST_BYTES
 from rpiserve.core.tokens import GRACE_SECONDS, LOOK_SECONDS, PASSING, TokenFile
 from rpiserve.errors import TokenError
 

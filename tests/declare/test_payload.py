@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpiserve import PubSubRequest
-from rpiserve.declare.arguments import BadArguments, Payload, payload_of
+from rpiserve.declare.arguments import BadArguments
+from rpiserve.declare.payload import Payload, payload_of
 from rpiserve.errors import DeclarationError
 
 Item = TypeVar("Item")

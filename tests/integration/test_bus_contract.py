@@ -18,7 +18,8 @@ from rpiserve.errors import BusUnavailable, DataError, MessageError
 from rpiserve.messaging.address import RedisAddress
 from rpiserve.messaging.bus import Bus
 from rpiserve.messaging.memory_bus import MemoryBus
-from rpiserve.messaging.redis_bus import PARSER, PlainConnection, RedisBus
+from rpiserve.messaging.redis_bus import RedisBus
+from rpiserve.messaging.redis_connection import PARSER, PlainConnection
 
 PARSERS = {"redis": PARSER, "redis without hiredis": PlainConnection}
 EVERY_PARSER = pytest.mark.parametrize("make_bus", ["memory", *PARSERS], indirect=True)

@@ -62,7 +62,7 @@ def test_json(program: tuple[str, ...], tmp_path: Path) -> None:
         entries = [json.loads(line) for line in daemon.log().splitlines()]
     assert all({"time", "level", "namespace", "message"} <= entry.keys() for entry in entries)
     failed = next(entry for entry in entries if "incident" in entry)
-    assert (failed["level"], failed["handler"], failed["namespace"]) == ("error", "a/b", "rpiserve.core.runner")
+    assert (failed["level"], failed["handler"], failed["namespace"]) == ("error", "a/b", "rpiserve.core.failures")
     assert failed["traceback"].endswith("ValueError: no\nnumber")
     detail = next(entry for entry in entries if entry["message"] == "a detail")
     assert (detail["level"], detail["handler"]) == ("debug", "a/b")
@@ -145,7 +145,7 @@ def test_journal(tmp_path: Path) -> None:
 
 def test_levels(tmp_path: Path) -> None:
     """Less is logged where less is asked for, and more where more is."""
-    levels = ("--log-level", "critical", "--log-level", "rpiserve.core.runner=error")
+    levels = ("--log-level", "critical", "--log-level", "rpiserve.core.failures=error")
     with running_daemon(tmp_path, TALKATIVE, *levels, ready="failed, incident") as daemon:
         daemon.stop()
         lines = daemon.log().splitlines()

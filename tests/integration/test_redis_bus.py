@@ -30,7 +30,8 @@ from twisted.protocols.portforward import ProxyFactory
 from rpiserve.errors import BusUnavailable, DataError, StartError
 from rpiserve.messaging.address import RedisAddress
 from rpiserve.messaging.bus import compile_pattern, encoded
-from rpiserve.messaging.redis_bus import LOST, PARSER, Connection, PlainConnection, RedisBus
+from rpiserve.messaging.redis_bus import RedisBus
+from rpiserve.messaging.redis_connection import LOST, PARSER, Connection, PlainConnection
 
 
 class Impatient(PARSER):  # type: ignore[valid-type,misc]

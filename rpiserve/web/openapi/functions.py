@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec.inspect as types
 
-from rpiserve.declare.arguments import Payload, returned
+from rpiserve.declare.arguments import returned
+from rpiserve.declare.payload import Payload
 from rpiserve.web.openapi.schemas import Components, result_schema
 
 

@@ -14,7 +14,7 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from rpiserve.core.stamp import read_file, stamp_of
+from rpiserve.core.safe_file import read_file, stamp_of
 from rpiserve.errors import StartError
 
 log = Logger()

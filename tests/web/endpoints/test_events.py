@@ -10,7 +10,7 @@ from http_peer import NO_MESSAGING, Peer, make_admission, make_router, make_site
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
-from rpiserve.client.clients import EventParser
+from rpiserve.client.event_parser import EventParser
 from rpiserve.data.nodes import Source
 from rpiserve.data.paths import parse_path
 from rpiserve.data.tree import DataTree

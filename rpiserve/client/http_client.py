@@ -1,14 +1,9 @@
-"""Two ways to the services from outside a daemon: by the bus, or by the HTTP API of some daemon.
+"""The client by the HTTP API of a daemon."""
 
-Both are a `Client`, and their failures are the same errors, so that who uses one need not know which it is.
-"""
-
-import re
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote, urlencode
 
-import attrs
 import msgspec
 from OpenSSL import SSL
 from service_identity import VerificationError
@@ -25,20 +20,13 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
+from rpiserve.client.event_parser import BrokenStream, Event, EventParser
+from rpiserve.client.interface import Heard, Told
 from rpiserve.core import wire
-from rpiserve.core.thread_bridge import Link, Progress
+from rpiserve.core.thread_bridge import Progress
 from rpiserve.data import encoding
 from rpiserve.declare.names import checked_bus_name, checked_channel
 from rpiserve.errors import BusError, BusUnavailable, CallTimeout, MessageError, NoResponders, NotAllowed
-from rpiserve.messaging import caller
-from rpiserve.messaging.bus import Bus
-from rpiserve.messaging.requests import Messenger
-
-Heard = Callable[[str, bytes], object]
-"""What is called with a channel and a message on it, as JSON in UTF-8. If it returns True, that was enough."""
-
-Told = Callable[[str], object]
-"""What is called with a line for people when the connection was lost, or is back."""
 
 ANSWER_SECONDS = 10.0
 """How long a daemon may take to begin its answer to what it answers at once."""
@@ -48,9 +36,6 @@ GRACE_SECONDS = 5.0
 
 RETRY_SECONDS = 1.0
 """The pause before a lost stream is asked for again."""
-
-LARGEST_EVENT = 4 * wire.LARGEST
-"""In bytes: as JSON inside JSON, and with its channel, a message may have grown."""
 
 NOBODY = "nobody listens"
 """What the detail of a problem says if there is no such service, as `NoResponders` does."""
@@ -76,216 +61,6 @@ UNREACHABLE = (
     RequestTransmissionFailed,
 )
 """What Twisted raises if there is no answer."""
-
-
-class Client(Protocol):
-    """What both ways can do. Everything fails with `BusUnavailable` if the bus or the daemon cannot be reached."""
-
-    async def call(self, service: str, action: str, payload: Any, timeout: float, progress: Progress | None) -> Any:
-        """Ask for an action, and return its reply.
-
-        Args:
-            service: the name of the service.
-            action: the action.
-            payload: what goes with it, in the types of JSON.
-            timeout: seconds to wait for the reply.
-            progress: called with the payload of each reply that is not final.
-
-        Raises:
-            NoResponders: nobody listens.
-            RemoteError: the service, or the daemon on the way there, has answered with an error; `NotAllowed` if the
-                daemon does not let this in.
-            CallTimeout: there was no answer in time.
-            BusUnavailable: the bus or the daemon cannot be reached, or was lost meanwhile.
-            MessageError: a name is none, or the payload is too large.
-        """
-        ...
-
-    async def publish(self, channel: str, payload: Any) -> int:
-        """Send ``payload``, an object, to all who listen to ``channel``, and return how many receivers it has.
-
-        Raises:
-            RemoteError: the daemon on the way has answered with an error.
-            BusUnavailable: the bus or the daemon cannot be reached.
-            MessageError: the channel is none, or the payload is no object, or too large.
-        """
-        ...
-
-    async def listen(self, channels: Sequence[str], heard: Heard, told: Told) -> None:
-        """Have ``heard`` called with each message on ``channels``, names or patterns, until that was enough.
-
-        It goes on when the connection was lost, and tells that; only at the very beginning there has to be one.
-
-        Raises:
-            RemoteError: the daemon on the way has answered with an error.
-            BusUnavailable: at the beginning the bus or the daemon cannot be reached.
-        """
-        ...
-
-    async def close(self) -> None:
-        """Give up what is under way, and the connections."""
-        ...
-
-
-# --- by the bus ------------------------------------------------------------------------------------------------------
-
-
-class BusClient:
-    """The way by the bus.
-
-    Args:
-        bus: the bus, which has not begun; this begins and closes it.
-        name: who calls, for the services' logs.
-        reactor: the reactor.
-    """
-
-    def __init__(self, bus: Bus, name: str, reactor: Any) -> None:
-        self._bus = bus
-        self._reactor = reactor
-        self._messenger = Messenger(name, bus, reactor)
-        self._link: Link[Messenger] = Link("a client")
-        self._begun = False
-
-    async def call(self, service: str, action: str, payload: Any, timeout: float, progress: Progress | None) -> Any:
-        """As `Client.call`."""
-        asking = caller.Caller(service, self._link, timeout)
-        await self._begin()
-        return await asking.send_request(action, payload, on_progress=progress)
-
-    async def publish(self, channel: str, payload: Any) -> int:
-        """As `Client.publish`."""
-        await self._begin()
-        receivers: int = await caller.Broadcast(self._link).send(channel, payload)
-        return receivers
-
-    async def listen(self, channels: Sequence[str], heard: Heard, told: Told) -> None:
-        """As `Client.listen`."""
-        enough: Deferred[None] = Deferred()
-        away = False
-
-        def receive(channel: str, message: bytes) -> None:
-            if enough.called:
-                return
-            try:
-                if heard(channel, message):
-                    enough.callback(None)
-            except Exception:  # noqa: BLE001 - the bus would log it, but it is for who listens
-                enough.errback()
-
-        def lost(reason: str) -> None:
-            nonlocal away
-            if not enough.called:  # otherwise it is us who have closed it
-                away = True
-                told(f"{self._bus.state.name}: {reason}; what is sent meanwhile is missed")
-
-        def back() -> None:
-            nonlocal away
-            if away and not enough.called:  # not for the first connection, of which this may hear still
-                away = False
-                told(f"{self._bus.state.name} is connected again")
-
-        for channel in channels:  # before it begins: then it is connected only once all are subscribed to
-            await self._bus.subscribe(checked_channel(channel), receive)
-        await self._begin()
-        self._bus.watch(lost)
-        self._bus.when_connected(back)
-        await enough
-
-    async def close(self) -> None:
-        """As `Client.close`."""
-        self._messenger.close()
-        await self._bus.close()
-
-    async def _begin(self) -> None:
-        if not self._begun:
-            self._begun = True
-            self._link.open(self._messenger, self._reactor.callFromThread)
-            await self._bus.start()
-        state = self._bus.state
-        if not state.connected:
-            raise BusUnavailable(f"{state.name}: {state.error}")
-
-
-# --- by a daemon's HTTP API ------------------------------------------------------------------------------------------
-
-
-@attrs.frozen
-class Event:
-    """A server-sent event.
-
-    Attributes:
-        name: its type.
-        data: its data.
-    """
-
-    name: str
-    data: str
-
-
-class BrokenStream(Exception):
-    """A stream of events has ended before its time, or is none of ours."""
-
-
-class EventParser:
-    """Makes events of the bytes of a stream (``text/event-stream``, HTML Living Standard, section 9.2).
-
-    Args:
-        largest: how many bytes an event may have.
-    """
-
-    _END = re.compile(b"\r\n|\n|\r")
-
-    def __init__(self, largest: int = LARGEST_EVENT) -> None:
-        self._largest = largest
-        self._line = bytearray()
-        self._after_return = False
-        self._is_first = True
-        self._name = ""
-        self._data: list[str] = []
-        self._size = 0
-
-    def feed(self, chunk: bytes) -> list[Event]:
-        """Take the next bytes, and return the events that are complete by them.
-
-        Raises:
-            BrokenStream: an event is too large.
-        """
-        if not chunk:
-            return []
-        start = 1 if self._after_return and chunk.startswith(b"\n") else 0  # that line has ended with the last chunk
-        self._after_return = chunk.endswith(b"\r")
-        *ended, rest = self._END.split(chunk[start:])
-        events = []
-        for end in ended:
-            self._line += end
-            line = bytes(self._line)
-            self._line.clear()
-            if line:
-                self._take(line)
-            elif (event := self._complete()) is not None:
-                events.append(event)
-        self._line += rest
-        if self._size + len(self._line) > self._largest:
-            raise BrokenStream(f"an event has more than {self._largest} bytes")
-        return events
-
-    def _take(self, line: bytes) -> None:
-        self._size += len(line)
-        text = line.decode("utf-8", "replace")
-        if self._is_first:
-            text = text.removeprefix("\ufeff")
-            self._is_first = False
-        field, _, value = text.partition(":")
-        value = value.removeprefix(" ")
-        if field == "event":
-            self._name = value
-        elif field == "data":
-            self._data.append(value)
-
-    def _complete(self) -> Event | None:
-        event = Event(self._name or "message", "\n".join(self._data)) if self._data else None
-        self._name, self._data, self._size = "", [], 0
-        return event
 
 
 @implementer(IBodyProducer)
