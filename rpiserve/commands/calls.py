@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from rpiserve.core.context import Surroundings
-from rpiserve.core.interfaces import Metric, Sample
+from rpiserve.core.metrics import Metric, Sample
 from rpiserve.core.runner import Incidents, Invoker, Resource, Unserializable, encode_result
 from rpiserve.core.threads import ThreadPool
 from rpiserve.declare.arguments import BadArguments

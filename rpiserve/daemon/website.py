@@ -6,7 +6,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from rpiserve.core.interfaces import Commands, HandlerReports, Messaging, Readiness, Services, Stats
+from rpiserve.core.interfaces import Commands, HandlerReports, Messaging, Readiness, Services
+from rpiserve.core.metrics import Stats
 from rpiserve.core.runner import Invoker
 from rpiserve.core.tokens import TokenFile
 from rpiserve.daemon.config import DEFAULT_HOST, Config

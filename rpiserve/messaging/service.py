@@ -17,8 +17,8 @@ from twisted.python.failure import Failure
 
 from rpiserve.core import wire
 from rpiserve.core.context import Scope
-from rpiserve.core.interfaces import Metric, Sample
 from rpiserve.core.log_limit import Thinning
+from rpiserve.core.metrics import Metric, Sample
 from rpiserve.core.runner import Incidents, Invoker, Resource, Run, Unserializable, encode_result
 from rpiserve.core.thread_bridge import Link, Progress
 from rpiserve.data import encoding

@@ -10,7 +10,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from tzlocal import get_localzone
 
-from rpiserve.core.interfaces import Metric, Sample
+from rpiserve.core.metrics import Metric, Sample
 from rpiserve.core.runner import Invoker, Resource
 from rpiserve.data.tree import DataTree
 from rpiserve.declare.base import Every, Polled

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.web.http import datetimeToLogString
 
-from rpiserve.core.interfaces import Sample
+from rpiserve.core.metrics import Sample
 from rpiserve.data import encoding
 from rpiserve.logs.outputs import LOST
 from rpiserve.logs.redaction import HIDDEN, redact

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
-from rpiserve.core.interfaces import Metric, Sample
+from rpiserve.core.metrics import Metric, Sample
 from rpiserve.declare.cors import CorsPolicy
 from rpiserve.web.access.authorization import Access
 from rpiserve.web.access.hosts import HostAllowlist, is_loopback_ip, network_of

@@ -19,7 +19,7 @@ from twisted.logger import LogEvent
 
 from rpiserve import App
 from rpiserve.commands.calls import CommandsRoom
-from rpiserve.core.interfaces import Metric, Sample, Stats
+from rpiserve.core.metrics import Metric, Sample, Stats
 from rpiserve.core.thread_bridge import Link
 from rpiserve.core.threads import ThreadPool
 from rpiserve.core.tokens import TokenFile
