@@ -8,7 +8,7 @@ from http_peer import Answer, Peer, make_api, make_site, parse_answers, request
 from twisted.internet.task import Clock
 
 from rpiserve import App
-from rpiserve.commands.calls import CommandsRoom
+from rpiserve.commands.calls import CommandCalls
 from rpiserve.web.access.origins import Provenance
 from rpiserve.web.endpoints.commands import CommandRoutes
 from rpiserve.web.endpoints.pages import Pages
@@ -29,7 +29,7 @@ def make_command_site(
     pages: Pages | None = None,
 ) -> LimitedSite:
     """Return a site with ``app``'s commands, which are expected to run on the reactor."""
-    room = CommandsRoom(app.commands, clock, lambda function, *arguments: function(*arguments), app.max_workers)
+    room = CommandCalls(app.commands, clock, lambda function, *arguments: function(*arguments), app.max_workers)
     routes = CommandRoutes(room, Provenance(open, get_commands))
     resource = make_api(clock, commands=routes, pages=pages).resource()
     return make_site(clock, resource=resource, hosts=hosts, limits=limits)

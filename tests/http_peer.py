@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rpiserve.commands.calls import CommandsRoom
+from rpiserve.commands.calls import CommandCalls
 from rpiserve.daemon.config import Config
 from rpiserve.data.tree import DataTree
 from rpiserve.declare.cors import CorsPolicy
@@ -331,7 +331,7 @@ class NoHandlers:
         return []
 
 
-NO_COMMANDS = CommandRoutes(CommandsRoom({}, Clock(), lambda: None, 1), Provenance(open=False, get_commands=False))
+NO_COMMANDS = CommandRoutes(CommandCalls({}, Clock(), lambda: None, 1), Provenance(open=False, get_commands=False))
 """Routes without a command behind them."""
 
 

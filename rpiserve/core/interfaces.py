@@ -15,7 +15,7 @@ class Readiness(Protocol):
 
 
 class HandlerReports(Protocol):
-    """Whoever runs handlers and can tell of them."""
+    """A part of the daemon that runs handlers, and tells how they are."""
 
     def report(self) -> list[dict[str, Any]]:
         """Return what ``/sensors`` shows: an object for each handler."""
@@ -23,7 +23,7 @@ class HandlerReports(Protocol):
 
 
 class Commands(Protocol):
-    """Whoever knows the commands."""
+    """A part of the daemon that calls commands."""
 
     def call(self, name: str, arguments: Mapping[str, object]) -> Deferred[bytes]:
         """Call a command; the Deferred fires with its result as JSON.
@@ -44,7 +44,7 @@ class Commands(Protocol):
 
 
 class Messaging(Protocol):
-    """Whoever handles messages, and sends them."""
+    """A part of the daemon that handles messages, and sends them."""
 
     def call_own(self, action: str, payload: Any, size: int, send: Callable[[str, bytes, bool], Deferred[int]]) -> None:
         """Have an action of this service answer a request.
@@ -91,7 +91,7 @@ class Messaging(Protocol):
 
 
 class Services(Protocol):
-    """Whoever knows the services on the bus."""
+    """A part of the daemon that knows the services on the bus."""
 
     def describe(self) -> Deferred[dict[str, Any]]:
         """Return what ``/services`` shows."""

@@ -1,4 +1,4 @@
-"""The room of the messages: what arrives on the bus, who handles it, and that every request is answered once.
+"""The messages of one service: what arrives on the bus, who handles it, and that every request is answered once.
 
 A request goes this way: the bus delivers bytes, `wire` makes a request of them, the action is found and its payload
 checked, and the `Invoker` runs the handler. What that returns, or what went wrong, is the final answer, unless the
@@ -56,7 +56,7 @@ ACTIVE: Final = Metric("rpiserve_messages_active", "Messages that are being hand
 CONNECTED: Final = Metric("rpiserve_bus_connected", "Whether the bus is connected.", "gauge", ("kind", "bus"))
 
 
-class MessagingRoom:
+class MessagingService:
     """The actions and listeners of an app, and its calls of other services.
 
     Args:

@@ -1,4 +1,4 @@
-"""The room of all that polls: the pollers, the long-running threads, and the ageing of what they wrote."""
+"""All that polls: the pollers, the long-running threads, and the ageing of what they wrote."""
 
 from collections.abc import Callable, Iterator
 from datetime import tzinfo
@@ -41,8 +41,8 @@ STUCK: Final = Metric(
 )
 
 
-class SensorsRoom:
-    """All that polls.
+class HandlerPolling:
+    """Polls for one app: its pollers, its long-running threads, and the ageing of values.
 
     Args:
         registry: the declarations.

@@ -10,7 +10,7 @@ from http_peer import Answer, Peer, make_api, make_site, parse_answers, request
 from twisted.internet.task import Clock
 
 from rpiserve import App
-from rpiserve.commands.calls import CommandsRoom
+from rpiserve.commands.calls import CommandCalls
 from rpiserve.daemon.config import load
 from rpiserve.declare.cors import HEADERS, MAX_AGE, METHODS, READING, CorsPolicy
 from rpiserve.errors import ConfigError, DeclarationError
@@ -263,8 +263,8 @@ class House:
             self.rung += 1
             return self.rung
 
-        room = CommandsRoom(app.commands, self.clock, lambda function, *arguments: function(*arguments), 1)
-        routes = CommandRoutes(room, Provenance(False, get_commands, cors))
+        calls = CommandCalls(app.commands, self.clock, lambda function, *arguments: function(*arguments), 1)
+        routes = CommandRoutes(calls, Provenance(False, get_commands, cors))
         self.site = make_site(
             self.clock, resource=make_api(self.clock, commands=routes, cors=cors).resource(), cors=cors
         )
