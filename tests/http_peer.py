@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rpiserve.commands.calls import CommandCalls
+from rpiserve.core.handler_status import HandlerStatus
 from rpiserve.daemon.config import Config
 from rpiserve.data.tree import DataTree
 from rpiserve.declare.cors import CorsPolicy
@@ -325,9 +326,9 @@ class Peer:
 
 
 class NoHandlers:
-    """What tells of no handlers."""
+    """A daemon's polling without handlers."""
 
-    def report(self) -> list[dict[str, Any]]:
+    def statuses(self) -> list[HandlerStatus]:
         return []
 
 

@@ -14,14 +14,6 @@ class Readiness(Protocol):
         ...
 
 
-class HandlerReports(Protocol):
-    """A part of the daemon that runs handlers, and tells how they are."""
-
-    def report(self) -> list[dict[str, Any]]:
-        """Return what ``/sensors`` shows: an object for each handler."""
-        ...
-
-
 class Commands(Protocol):
     """A part of the daemon that calls commands."""
 

@@ -227,8 +227,8 @@ class Daemon(Service):
         bus = self._directory.bus_state
         if self._config.redis is not None:
             parts.append(f"{bus.name} is {'' if bus.connected else 'not '}connected")
-        handlers = self._polling.report()
-        failing = sum(handler["state"] == "error" for handler in handlers)
+        handlers = self._polling.statuses()
+        failing = sum(handler.state == "error" for handler in handlers)
         parts.append(f"{len(handlers)} handler{'' if len(handlers) == 1 else 's'}, {failing} failing")
         if hooks := self._start_hooks.reasons():
             parts.append(hooks[0])

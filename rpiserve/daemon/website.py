@@ -6,7 +6,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from rpiserve.core.interfaces import Commands, HandlerReports, Messaging, Readiness, Services
+from rpiserve.core.handler_status import HandlerStatuses
+from rpiserve.core.interfaces import Commands, Messaging, Readiness, Services
 from rpiserve.core.metrics import Stats
 from rpiserve.core.runner import Invoker
 from rpiserve.core.tokens import TokenFile
@@ -47,7 +48,7 @@ class Website:
         service: the service's name.
         registry: what the app declares.
         tree: its data.
-        handlers: who tells of the handlers.
+        handlers: what knows how the handlers are.
         commands: who calls the commands.
         messaging: who handles messages.
         services: who knows the services on the bus.
@@ -68,7 +69,7 @@ class Website:
         service: str,
         registry: Registry,
         tree: DataTree,
-        handlers: HandlerReports,
+        handlers: HandlerStatuses,
         commands: Commands,
         messaging: Messaging,
         services: Services,

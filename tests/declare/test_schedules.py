@@ -21,6 +21,7 @@ from rpiserve.declare.timetables import MAX_FACTOR, CronLine, Repeat, Schedule
 from rpiserve.errors import DeclarationError, SensorError, StartError
 from rpiserve.polling import handlers
 from rpiserve.polling.handlers import HandlerPolling
+from rpiserve.web.endpoints.handler_status import status_object
 
 
 def write() -> None:
@@ -326,10 +327,14 @@ class House:
         for _ in range(int(seconds)):
             self.clock.advance(1)
 
-    def report(self) -> dict[str, Any]:
-        """Return the report of what was declared first."""
+    def shown(self) -> list[dict[str, Any]]:
+        """Return what clients see of all that was declared."""
         assert self.polling is not None
-        return self.polling.report()[0]
+        return [status_object(status) for status in self.polling.statuses()]
+
+    def report(self) -> dict[str, Any]:
+        """Return what clients see of what was declared first."""
+        return self.shown()[0]
 
     def stop(self) -> None:
         """Stop: nothing is left behind."""
@@ -369,11 +374,8 @@ def test_report_of_a_schedule(house: House) -> None:
     house.app.cron("0 6 * * mon-fri", timezone="Asia/Kolkata", reactor=True)(write)
     house.app.cron("0 0 * * * *", timezone=timezone(timedelta(hours=-9, minutes=-30)), reactor=True)(write)
     house.start()
-    assert house.polling is not None
-    shown = [
-        [each[key] for key in ("name", "kind", "interval", "schedule", "timezone", "next_run")]
-        for each in house.polling.report()
-    ]
+    keys = ("name", "kind", "interval", "schedule", "timezone", "next_run")
+    shown = [[each[key] for key in keys] for each in house.shown()]
     assert shown == [
         ["Writer", "schedule", None, "daily × 1", "Europe/Berlin", "2026-07-01T06:00:00+02:00"],
         ["write", "cron", None, "0 6 * * mon-fri", "Asia/Kolkata", "2026-07-02T06:00:00+05:30"],

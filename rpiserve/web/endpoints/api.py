@@ -9,7 +9,8 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 from werkzeug.exceptions import MethodNotAllowed
 
-from rpiserve.core.interfaces import HandlerReports, Readiness, Services
+from rpiserve.core.handler_status import HandlerStatuses
+from rpiserve.core.interfaces import Readiness, Services
 from rpiserve.data import encoding
 from rpiserve.data.paths import format_path
 from rpiserve.data.tree import DataTree
@@ -18,6 +19,7 @@ from rpiserve.web.endpoints.broadcasts import BroadcastRoutes
 from rpiserve.web.endpoints.commands import CommandRoutes
 from rpiserve.web.endpoints.dashboard import Dashboard
 from rpiserve.web.endpoints.events import EventRoutes
+from rpiserve.web.endpoints.handler_status import status_object
 from rpiserve.web.endpoints.login import LoginRoutes
 from rpiserve.web.endpoints.metrics import Metrics
 from rpiserve.web.endpoints.pages import Pages
@@ -34,7 +36,7 @@ class Api:
 
     Args:
         tree: what `/data` serves.
-        handlers: who tells of the handlers.
+        handlers: what knows how the handlers are.
         parts: the parts that `/ready` asks, by name.
         commands: what `/cmds` and `/cmd` do.
         actions: what `/actions` and `/services` do.
@@ -56,7 +58,7 @@ class Api:
         self,
         *,
         tree: DataTree,
-        handlers: HandlerReports,
+        handlers: HandlerStatuses,
         parts: Mapping[str, Readiness],
         commands: CommandRoutes,
         actions: ActionRoutes,
@@ -101,16 +103,16 @@ class Api:
         return answer_tagged(request, f'"{self._tree.revision(part)}"'.encode(), JSON, part.json)
 
     def _why_missing(self, path: str) -> str:
-        for handler in self._handlers.report():  # that of a sensor has the name of its path
-            if f"{handler['name']}/".startswith(f"{path}/"):
-                why = f": {handler['error']}" if handler["error"] else ""
-                return f"{handler['name']} has not brought a value yet{why}; /sensors tells more"
+        for handler in self._handlers.statuses():  # that of a sensor has the name of its path
+            if f"{handler.name}/".startswith(f"{path}/"):
+                why = f": {handler.error}" if handler.error else ""
+                return f"{handler.name} has not brought a value yet{why}; /sensors tells more"
         return f"there is nothing at {path!r}; /data shows all there is"
 
     @app.route("/sensors", methods=READ)
     def sensors(self, request: LimitedRequest) -> Deferred[None]:
         """List the handlers."""
-        return request.answer_json(encoding.encode(self._handlers.report()))
+        return request.answer_json(encoding.encode([status_object(status) for status in self._handlers.statuses()]))
 
     @app.route("/health", methods=READ)
     def health(self, request: LimitedRequest) -> Deferred[None]:
