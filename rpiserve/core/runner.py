@@ -11,7 +11,6 @@ All of this lives on the reactor's thread; only the user's function itself is ca
 """
 
 import inspect
-import time
 import uuid
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable
@@ -450,7 +449,7 @@ class Trouble:
     """Seconds after which it is logged in any case that it fails: for so long the log may end with it working again."""
 
     name: str
-    now: Callable[[], float] = time.monotonic
+    now: Callable[[], float]
     count: int = 0
     text: str | None = None
     _thinning: Thinning = attrs.field(factory=Thinning)

@@ -142,7 +142,7 @@ class Daemon(Service):
                     *([observer] if observer else []),
                 ],
                 routes=routes,
-                started=wall(),
+                wall=wall,
             )
 
     def _make_bus(self, wall: Callable[[], float]) -> Bus:

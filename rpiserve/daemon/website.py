@@ -1,7 +1,7 @@
 """The wiring of the web side: what listens, what lets requests in, and what answers them."""
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -55,7 +55,7 @@ class Website:
         parts: what ``/ready`` asks, by name.
         stats: what ``/metrics`` shows, besides the web's own.
         routes: what runs the app's routes.
-        started: when the daemon was started, in seconds since the epoch.
+        wall: the wall clock, in seconds since the epoch.
 
     Raises:
         StartError: the option ``port`` is no endpoint, or a file that an option names is not as it should be.
@@ -76,17 +76,17 @@ class Website:
         parts: Mapping[str, Readiness],
         stats: Sequence[Stats],
         routes: Invoker,
-        started: float,
+        wall: Callable[[], float],
     ) -> None:
         self._tokens = _tokens(config, reactor)
         self._certificate = _certificate(config, reactor)
-        self._requests = _request_log(config, reactor)
+        self._requests = _request_log(config, reactor, wall)
         self._streams = Streams(reactor, config.max_streams)
         access = Access(self._tokens, config.open, reactor)
         cors = config.cors or registry.cors_policy
         provenance = Provenance(config.open, config.get_commands, cors)
         own = [*stats, routes.pool, self._streams, access, *([] if self._requests is None else [self._requests])]
-        metrics = Metrics(service, tree, started, own)
+        metrics = Metrics(service, tree, wall(), own)
         api = Api(
             tree=tree,
             handlers=handlers,
@@ -168,8 +168,8 @@ def _certificate(config: Config, reactor: Any) -> RenewedCertificate | None:
     return RenewedCertificate(config.tls_cert, config.tls_key, reactor.seconds)
 
 
-def _request_log(config: Config, reactor: Any) -> RequestLog | None:
+def _request_log(config: Config, reactor: Any, wall: Callable[[], float]) -> RequestLog | None:
     if config.request_log is None:
         return None
     file = open_log("--request-log", config.request_log, config.log_size, config.log_keep)
-    return RequestLog(file, config.log_format == JSON, reactor)
+    return RequestLog(file, config.log_format == JSON, reactor, wall)

@@ -772,7 +772,7 @@ def failure_of(error: BaseException) -> Failure:
 
 def test_trouble_of_an_unknown_kind(logged_failures: list[LogEvent]) -> None:
     """The first failure is logged with a traceback, the next in a line; the incident, in both, is all that is shown."""
-    trouble = Trouble("lamp")
+    trouble = Trouble("lamp", Clock().seconds)
     first = trouble.note(failure_of(ValueError("secret one")))
     second = trouble.note(failure_of(ValueError("secret two")))
     assert trouble.count == 2
@@ -792,7 +792,7 @@ def test_trouble_of_an_unknown_kind(logged_failures: list[LogEvent]) -> None:
 
 def test_trouble_of_another_kind(logged_failures: list[LogEvent]) -> None:
     """A failure of another type is another incident with a traceback of its own, and still counts as one in a row."""
-    trouble = Trouble("lamp")
+    trouble = Trouble("lamp", Clock().seconds)
     errors = ValueError(), KeyError("x"), ValueError(), KeyError("x")
     shown = [trouble.note(failure_of(error)) for error in errors]
     assert trouble.count == 4
@@ -805,7 +805,7 @@ def test_trouble_of_another_kind(logged_failures: list[LogEvent]) -> None:
 
 def test_trouble_of_a_known_kind(logged_failures: list[LogEvent]) -> None:
     """The text of an error of ours, which is written for the user, is shown, and logged in one line."""
-    trouble = Trouble("lamp")
+    trouble = Trouble("lamp", Clock().seconds)
     assert trouble.note(failure_of(SensorError("the wire is cut"))) == "the wire is cut"
     assert trouble.note(failure_of(HandlerTimeout("no end within 5 s"))) == "no end within 5 s"
     assert trouble.text == "no end within 5 s"
@@ -871,14 +871,14 @@ def test_trouble_of_ever_new_kinds(logged_failures: list[LogEvent]) -> None:
 
 def test_text_that_cannot_be_served(logged_failures: list[LogEvent]) -> None:
     """A text that UTF-8 cannot express, of a file's name perhaps, is shown with escapes in place of what it cannot."""
-    trouble = Trouble("lamp")
+    trouble = Trouble("lamp", Clock().seconds)
     assert trouble.note(failure_of(SensorError("cannot read /dev/\udcff°C"))) == r"cannot read /dev/\udcff°C"
     logged_failures.clear()
 
 
 def test_texts_are_no_formats(logged_failures: list[LogEvent]) -> None:
     """Braces in a name or in an error's text are logged as they are."""
-    trouble = Trouble("{count}")
+    trouble = Trouble("{count}", Clock().seconds)
     trouble.note(failure_of(SensorError("{name} {0}")))
     trouble.note(failure_of(ValueError()))
     trouble.note(failure_of(ValueError("{name.__class__}")))
