@@ -8,7 +8,7 @@ from http_peer import Answer, Peer, make_admission, make_router, make_site, pars
 from twisted.internet.task import Clock
 
 from rpiserve import App
-from rpiserve.commands.calls import CommandsRoom
+from rpiserve.commands.calls import CommandCalls
 from rpiserve.web.server.request import Limits
 from rpiserve.web.server.site import LimitedSite
 
@@ -27,7 +27,7 @@ def make_command_site(
     access: Any = None,
 ) -> LimitedSite:
     """Return a site with ``app``'s commands, which are expected to run on the reactor."""
-    room = CommandsRoom(app.commands, clock, lambda function, *arguments: function(*arguments), app.max_workers)
+    room = CommandCalls(app.commands, clock, lambda function, *arguments: function(*arguments), app.max_workers)
     admission = make_admission(clock, hosts=hosts, access=access, open=open, get_commands=get_commands)
     resource = make_router(clock, commands=room, www=www, admission=admission)
     return make_site(clock, resource=resource, admission=admission, limits=limits)

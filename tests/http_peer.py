@@ -18,7 +18,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rpiserve.commands.calls import CommandsRoom
+from rpiserve.commands.calls import CommandCalls
+from rpiserve.core.handler_status import HandlerStatus
 from rpiserve.daemon.config import Config
 from rpiserve.data.tree import DataTree
 from rpiserve.declare.cors import CorsPolicy
@@ -332,9 +333,9 @@ class Peer:
 
 
 class NoHandlers:
-    """What tells of no handlers."""
+    """A daemon's polling without handlers."""
 
-    def report(self) -> list[dict[str, Any]]:
+    def statuses(self) -> list[HandlerStatus]:
         return []
 
 
@@ -410,7 +411,7 @@ def make_router(
         DataEndpoints(tree, handlers),
         events or EventEndpoints(tree, handlers, messaging, streams, clock),  # type: ignore[arg-type]
         SensorEndpoints(handlers),
-        CommandEndpoints(commands or CommandsRoom({}, Clock(), lambda: None, 1)),
+        CommandEndpoints(commands or CommandCalls({}, Clock(), lambda: None, 1)),
         ActionEndpoints(messaging, streams),
         ServiceEndpoints(NoServices()),
         BroadcastEndpoints(messaging),

@@ -1,4 +1,4 @@
-"""The room of the commands: it finds the one that is called, checks its arguments, and runs it in its turn."""
+"""Calls of commands: the command is found, its arguments are checked, and it runs in its turn."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from rpiserve.core.context import Surroundings
 from rpiserve.core.failures import Incidents
-from rpiserve.core.interfaces import Metric, Sample
+from rpiserve.core.metrics import Metric, Sample
 from rpiserve.core.runner import Invoker, Resource, Unserializable, encode_result
 from rpiserve.core.threads import ThreadPool
 from rpiserve.declare.arguments import BadArguments
@@ -28,8 +28,8 @@ COMMANDS: Final = Metric(
 ACTIVE: Final = Metric("rpiserve_commands_active", "Calls of commands that run, or wait for their turn.", "gauge")
 
 
-class CommandsRoom:
-    """All commands of an app.
+class CommandCalls:
+    """Calls the commands of an app.
 
     Args:
         commands: the declarations, by name.
@@ -82,7 +82,7 @@ class CommandsRoom:
         invoker = self._concurrent if command.owner is None else self._serial
         try:
             converted = command.signature.convert(arguments)
-            self._check_room(invoker)
+            self._check_capacity(invoker)
         except (BadArguments, ResourceHeld) as error:
             self._outcomes[name, "invalid" if isinstance(error, BadArguments) else "busy"] += 1
             raise
@@ -106,7 +106,7 @@ class CommandsRoom:
         self._outcomes[name, kind] += 1
         return outcome
 
-    def _check_room(self, invoker: Invoker) -> None:
+    def _check_capacity(self, invoker: Invoker) -> None:
         if len(self._serial.active) + len(self._concurrent.active) >= MOST_CALLS:
             raise ResourceHeld(f"{MOST_CALLS} calls of commands are under way already; try again later")
         if invoker is self._concurrent and invoker.pool.clogged:

@@ -26,8 +26,8 @@ import attrs
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from rpiserve.core.interfaces import Metric, Sample
 from rpiserve.core.log_limit import Thinning
+from rpiserve.core.metrics import Metric, Sample
 from rpiserve.core.runner import name_beneath
 from rpiserve.data.encoding import printable
 from rpiserve.declare.arguments import called

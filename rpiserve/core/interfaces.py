@@ -1,9 +1,8 @@
-"""What the rooms know of each other."""
+"""The protocols by which the features know each other."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
-import attrs
 from twisted.internet.defer import Deferred
 
 
@@ -15,59 +14,8 @@ class Readiness(Protocol):
         ...
 
 
-@attrs.frozen
-class Metric:
-    """Something that is counted or measured.
-
-    Attributes:
-        name: its name, in the manner of Prometheus: with the unit, and ``_total`` at the end of a counter's.
-        help: what it is.
-        kind: ``counter`` for what only grows, else ``gauge``.
-        labels: the names of its labels.
-    """
-
-    name: str
-    help: str
-    kind: Literal["counter", "gauge"]
-    labels: tuple[str, ...] = ()
-
-    def sample(self, value: float, *labels: str) -> "Sample":
-        """Return what it is at this moment, for the values of its labels."""
-        return Sample(self, labels, value)
-
-
-class Sample(NamedTuple):
-    """What a metric is at one moment.
-
-    Attributes:
-        metric: the metric.
-        labels: the values of its labels.
-        value: how much it is.
-    """
-
-    metric: Metric
-    labels: tuple[str, ...]
-    value: float
-
-
-class Stats(Protocol):
-    """A part of the daemon that counts or measures something."""
-
-    def samples(self) -> Iterable[Sample]:
-        """Return what ``/metrics`` shows of it. The values of labels have to be few: of what clients send is none."""
-        ...
-
-
-class HandlerReports(Protocol):
-    """Whoever runs handlers and can tell of them."""
-
-    def report(self) -> list[dict[str, Any]]:
-        """Return what ``/sensors`` shows: an object for each handler."""
-        ...
-
-
 class Commands(Protocol):
-    """Whoever knows the commands."""
+    """A part of the daemon that calls commands."""
 
     def call(self, name: str, arguments: Mapping[str, object]) -> Deferred[bytes]:
         """Call a command; the Deferred fires with its result as JSON.
@@ -88,7 +36,7 @@ class Commands(Protocol):
 
 
 class Messaging(Protocol):
-    """Whoever handles messages, and sends them."""
+    """A part of the daemon that handles messages, and sends them."""
 
     def call_own(self, action: str, payload: Any, size: int, send: Callable[[str, bytes, bool], Deferred[int]]) -> None:
         """Have an action of this service answer a request.
@@ -135,7 +83,7 @@ class Messaging(Protocol):
 
 
 class Services(Protocol):
-    """Whoever knows the services on the bus."""
+    """A part of the daemon that knows the services on the bus."""
 
     def describe(self) -> Deferred[dict[str, Any]]:
         """Return what ``/services`` shows."""

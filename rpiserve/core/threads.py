@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import attrs
 
-from rpiserve.core.interfaces import Metric, Sample
+from rpiserve.core.metrics import Metric, Sample
 
 THREADS: Final = Metric("rpiserve_threads", "Threads of a pool, those that hang among them.", "gauge", ("pool",))
 STUCK: Final = Metric(

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -104,11 +105,13 @@ class TokenFile:
     Args:
         path: the file.
         clock: returns seconds that only grow; for `find`.
+        wall: the wall clock, in seconds since the epoch; for the dates of new tokens.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float], wall: Callable[[], float] = time.time) -> None:
         self._path = path
         self._clock = clock
+        self._wall = wall
         self._tokens: list[Token] = []
         self._looked = -LOOK_SECONDS
         self._seen: tuple[int, ...] | None = None  # the stamp of the file that the tokens are from
@@ -250,7 +253,8 @@ class TokenFile:
         with self._changing() as tokens:
             if any(token.name == name for token in tokens):
                 raise TokenError(f"there is a token {name!r} already; revoke it first, or choose another name")
-            tokens.append(Token(name, role, digest_of(secret), datetime.now(UTC).date().isoformat()))
+            created = datetime.fromtimestamp(self._wall(), UTC).date().isoformat()
+            tokens.append(Token(name, role, digest_of(secret), created))
         return secret
 
     def revoke(self, name: str) -> None:

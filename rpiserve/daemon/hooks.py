@@ -45,7 +45,8 @@ class StartHooks:
         return succeed(None) if self._run is None else self._run.when_ended()
 
     def _note(self, failure: Failure, function: UserFunction) -> None:
-        self._failed.append(f"{function.name} failed: {Trouble(function.name).note(failure)}")
+        text = Trouble(function.name, self._invoker.clock.seconds).note(failure)
+        self._failed.append(f"{function.name} failed: {text}")
 
     def reasons(self) -> list[str]:
         """Return which have not ended yet, and which have failed."""
@@ -73,4 +74,4 @@ def run_stop_hooks(
         share = max(0.0, end - invoker.clock.seconds()) / left
         run = invoker.start(function, timeout=share, scope=Scope(function.name, surroundings))
         result: Deferred[Any] = run.result
-        yield result.addErrback(Trouble(function.name).note)
+        yield result.addErrback(Trouble(function.name, invoker.clock.seconds).note)

@@ -10,7 +10,7 @@ from twisted.logger import ILogObserver, Logger, LogLevel
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from rpiserve.commands.calls import CommandsRoom
+from rpiserve.commands.calls import CommandCalls
 from rpiserve.core.blocked_reactor import ReactorLag
 from rpiserve.core.context import Surroundings
 from rpiserve.core.runner import Invoker
@@ -28,8 +28,8 @@ from rpiserve.messaging.directory import Directory
 from rpiserve.messaging.memory_bus import MemoryBus
 from rpiserve.messaging.redis_bus import RedisBus
 from rpiserve.messaging.requests import Messenger
-from rpiserve.messaging.service import MessagingRoom
-from rpiserve.polling.handlers import SensorsRoom
+from rpiserve.messaging.service import MessagingService
+from rpiserve.polling.handlers import HandlerPolling
 
 log = Logger()
 
@@ -100,10 +100,10 @@ class Daemon(Service):
         # A function never overlaps itself, so with a thread for each no handler ever waits for another's.
         pool = ThreadPool("rpiserve-worker", registry.thread_count())
         self.invoker = Invoker(reactor, to_reactor, pool, surroundings)
-        self._commands = CommandsRoom(registry.commands, reactor, to_reactor, max_workers, surroundings)
+        self._commands = CommandCalls(registry.commands, reactor, to_reactor, max_workers, surroundings)
         bus = self._make_bus(wall)
         self._directory = Directory(name, registry.actions, bus, reactor)
-        self._messaging = MessagingRoom(
+        self._messaging = MessagingService(
             name,
             registry.actions,
             registry.listeners,
@@ -111,7 +111,7 @@ class Daemon(Service):
             Invoker(reactor, to_reactor, ThreadPool("rpiserve-message", max_workers), surroundings),
             self._last_link,
         )
-        self._sensors = SensorsRoom(registry, self.invoker, tree, reactor, wall)
+        self._polling = HandlerPolling(registry, self.invoker, tree, reactor, wall)
         self._start_hooks = StartHooks(registry.start_hooks, self.invoker)
         routes = Invoker(reactor, to_reactor, ThreadPool("rpiserve-route", max_workers), surroundings)
         self._answering = (self._commands, self._messaging, routes)
@@ -123,18 +123,18 @@ class Daemon(Service):
                 service=name,
                 registry=registry,
                 tree=tree,
-                handlers=self._sensors,
+                handlers=self._polling,
                 commands=self._commands,
                 messaging=self._messaging,
                 services=self._directory,
                 parts={
                     "on_start": self._start_hooks,
-                    "sensors": self._sensors,
+                    "sensors": self._polling,
                     "bus": self._messaging,
                     "reactor": self._lag,
                 },
                 stats=[
-                    self._sensors,
+                    self._polling,
                     self._commands,
                     self._messaging,
                     pool,
@@ -142,7 +142,7 @@ class Daemon(Service):
                     *([observer] if observer else []),
                 ],
                 routes=routes,
-                started=wall(),
+                wall=wall,
             )
 
     def _make_bus(self, wall: Callable[[], float]) -> Bus:
@@ -174,7 +174,7 @@ class Daemon(Service):
             link.open(self._messaging.messenger, self._reactor.callFromThread)
         self._messaging.start().addCallback(lambda _: self._start_hooks.run()).addErrback(self.fail)
         self._directory.start()
-        self._sensors.start()
+        self._polling.start()
 
     @inlineCallbacks
     def stopService(self) -> Any:
@@ -192,7 +192,7 @@ class Daemon(Service):
         if website is not None:
             yield website.stop_listening()
         self._directory.stop()
-        stopped = [each.stop() for each in (self._start_hooks, self._sensors, *self._answering)]
+        stopped = [each.stop() for each in (self._start_hooks, self._polling, *self._answering)]
         drained = succeed(None) if website is None else website.drain()
         if not (yield self._within(timeout * GRACE_SHARE, *stopped, drained)):
             running = ", ".join(self.still_running()) or "connections"
@@ -227,8 +227,8 @@ class Daemon(Service):
         bus = self._directory.bus_state
         if self._config.redis is not None:
             parts.append(f"{bus.name} is {'' if bus.connected else 'not '}connected")
-        handlers = self._sensors.report()
-        failing = sum(handler["state"] == "error" for handler in handlers)
+        handlers = self._polling.statuses()
+        failing = sum(handler.state == "error" for handler in handlers)
         parts.append(f"{len(handlers)} handler{'' if len(handlers) == 1 else 's'}, {failing} failing")
         if hooks := self._start_hooks.reasons():
             parts.append(hooks[0])

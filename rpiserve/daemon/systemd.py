@@ -5,7 +5,6 @@ This is sd_notify(3) by hand. Without ``NOTIFY_SOCKET`` in the environment nothi
 
 import os
 import socket
-import time
 from collections.abc import Callable, MutableMapping
 from typing import Final
 
@@ -31,7 +30,7 @@ class Notifier:
     Args:
         environ: the environment. What is meant for this process alone is taken out of it: the processes that an app
             starts are not to speak for us.
-        clock: the reactor's clock, in seconds.
+        clock: the reactor's clock, in seconds; that of Linux called CLOCK_MONOTONIC, by which systemd goes.
         status: returns what the daemon is at, in a few words.
     """
 
@@ -57,7 +56,7 @@ class Notifier:
 
     def reloading(self) -> None:
         """Tell that it begins to read files anew."""
-        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        now = int(self._clock.seconds() * 1_000_000)
         self._tell(PATIENCE, "RELOADING=1", f"MONOTONIC_USEC={now}")
 
     def reloaded(self) -> None:

@@ -1,12 +1,14 @@
 """The wiring of the web side: what listens, what lets requests in, and what answers them."""
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from rpiserve.core.interfaces import Commands, HandlerReports, Messaging, Readiness, Services, Stats
+from rpiserve.core.handler_status import HandlerStatuses
+from rpiserve.core.interfaces import Commands, Messaging, Readiness, Services
+from rpiserve.core.metrics import Stats
 from rpiserve.core.runner import Invoker
 from rpiserve.core.tokens import TokenFile
 from rpiserve.daemon.config import DEFAULT_HOST, Config
@@ -53,14 +55,14 @@ class Website:
         service: the service's name.
         registry: what the app declares.
         tree: its data.
-        handlers: who tells of the handlers.
+        handlers: what knows how the handlers are.
         commands: who calls the commands.
         messaging: who handles messages.
         services: who knows the services on the bus.
         parts: what ``/ready`` asks, by name.
         stats: what ``/metrics`` shows, besides the web's own.
         routes: what runs the app's routes.
-        started: when the daemon was started, in seconds since the epoch.
+        wall: the wall clock, in seconds since the epoch.
 
     Raises:
         StartError: the option ``port`` is no endpoint, or a file that an option names is not as it should be.
@@ -74,18 +76,18 @@ class Website:
         service: str,
         registry: Registry,
         tree: DataTree,
-        handlers: HandlerReports,
+        handlers: HandlerStatuses,
         commands: Commands,
         messaging: Messaging,
         services: Services,
         parts: Mapping[str, Readiness],
         stats: Sequence[Stats],
         routes: Invoker,
-        started: float,
+        wall: Callable[[], float],
     ) -> None:
         self._tokens = _tokens(config, reactor)
         self._certificate = _certificate(config, reactor)
-        self._requests = _request_log(config, reactor)
+        self._requests = _request_log(config, reactor, wall)
         self._streams = Streams(reactor, config.max_streams)
         access = Access(self._tokens, config.open, reactor)
         cors = config.cors or registry.cors_policy
@@ -97,7 +99,7 @@ class Website:
             CrossSiteCheck(config.open, config.get_commands, cors),
         )
         own = [*stats, routes.pool, self._streams, access, *([] if self._requests is None else [self._requests])]
-        metrics = MetricsEndpoints(service, tree, started, own)
+        metrics = MetricsEndpoints(service, tree, wall(), own)
         described = document(service, package_version(), registry.commands, registry.actions, registry.routes, SUBJECTS)
         subjects = (
             DataEndpoints(tree, handlers),
@@ -177,8 +179,8 @@ def _certificate(config: Config, reactor: Any) -> RenewedCertificate | None:
     return RenewedCertificate(config.tls_cert, config.tls_key, reactor.seconds)
 
 
-def _request_log(config: Config, reactor: Any) -> RequestLog | None:
+def _request_log(config: Config, reactor: Any, wall: Callable[[], float]) -> RequestLog | None:
     if config.request_log is None:
         return None
     file = open_log("--request-log", config.request_log, config.log_size, config.log_keep)
-    return RequestLog(file, config.log_format == JSON, reactor)
+    return RequestLog(file, config.log_format == JSON, reactor, wall)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from twisted.logger import ILogObserver, LogEvent, LogLevel
 from zope.interface import implementer
 
-from rpiserve.core.interfaces import Sample
+from rpiserve.core.metrics import Sample
 from rpiserve.logs.levels import Levels
 from rpiserve.logs.lines import LINES, TEXT, Entry
 from rpiserve.logs.outputs import LOST, Output, Stream

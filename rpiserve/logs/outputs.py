@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol
 
-from rpiserve.core.interfaces import Metric
+from rpiserve.core.metrics import Metric
 
 LOST: Final = Metric("rpiserve_log_lost_total", "Lines that could not be written.", "counter", ("log",))
 

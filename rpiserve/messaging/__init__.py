@@ -1,1 +1,1 @@
-"""The room of the messages: the bus, the actions and listeners of this service, and calls of others'."""
+"""Messages: the bus, the actions and listeners of this service, and calls of others'."""

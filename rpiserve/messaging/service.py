@@ -1,4 +1,4 @@
-"""The room of the messages: what arrives on the bus, who handles it, and that every request is answered once.
+"""The messages of one service: what arrives on the bus, who handles it, and that every request is answered once.
 
 A request goes this way: the bus delivers bytes, `wire` makes a request of them, the action is found and its payload
 checked, and the `Invoker` runs the handler. What that returns, or what went wrong, is the final answer, unless the
@@ -18,8 +18,8 @@ from twisted.python.failure import Failure
 from rpiserve.core import wire
 from rpiserve.core.context import Scope
 from rpiserve.core.failures import Incidents
-from rpiserve.core.interfaces import Metric, Sample
 from rpiserve.core.log_limit import Thinning
+from rpiserve.core.metrics import Metric, Sample
 from rpiserve.core.runner import Invoker, Resource, Run, Unserializable, encode_result
 from rpiserve.core.thread_bridge import Link, Progress
 from rpiserve.data import encoding
@@ -58,7 +58,7 @@ ACTIVE: Final = Metric("rpiserve_messages_active", "Messages that are being hand
 CONNECTED: Final = Metric("rpiserve_bus_connected", "Whether the bus is connected.", "gauge", ("kind", "bus"))
 
 
-class MessagingRoom:
+class MessagingService:
     """The actions and listeners of an app, and its calls of other services.
 
     Args:

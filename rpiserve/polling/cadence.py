@@ -6,8 +6,9 @@ A cadence is told what to run when it starts, and when a run has ended; it never
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
@@ -15,7 +16,6 @@ from twisted.logger import Logger
 
 from rpiserve.core import retry
 from rpiserve.core.log_limit import Thinning
-from rpiserve.data import encoding
 from rpiserve.declare.timetables import Agenda, Timetable
 
 log = Logger()
@@ -28,6 +28,23 @@ LONGEST_SLEEP = 30.0
 
 Begin: TypeAlias = Callable[[], Deferred[None]]
 """Begins a run; its Deferred fires when the run has ended, and never fails."""
+
+
+@attrs.frozen(kw_only=True)
+class CadenceStatus:
+    """What is known of the runs to come.
+
+    Attributes:
+        interval: seconds from one run to the next; None for a timetable.
+        schedule: the timetable in words; None for an interval.
+        timezone: the zone of the timetable.
+        next_run: when the next run is due, in seconds since the epoch; None if that is not known yet.
+    """
+
+    interval: float | None = None
+    schedule: str | None = None
+    timezone: tzinfo | None = None
+    next_run: float | None
 
 
 class Cadence(Protocol):
@@ -51,8 +68,8 @@ class Cadence(Protocol):
         """Begin no more runs."""
         ...
 
-    def report(self) -> dict[str, Any]:
-        """Return what ``/sensors`` shows of it: ``interval``, ``schedule``, ``timezone`` and ``next_run``."""
+    def status(self) -> CadenceStatus:
+        """Return what is known of the runs to come."""
         ...
 
 
@@ -103,9 +120,9 @@ class FixedRate:
         if self._loop.running:
             self._loop.stop()
 
-    def report(self) -> dict[str, Any]:
-        """Return what ``/sensors`` shows of it."""
-        return _report(self._next_run(), self._clock, self._wall, interval=self._interval)
+    def status(self) -> CadenceStatus:
+        """Return the interval, and when the next run is due."""
+        return CadenceStatus(interval=self._interval, next_run=wall_time(self._next_run(), self._clock, self._wall))
 
     def _slot(self, slots: int) -> Deferred[None] | None:
         """Do what is due at a slot. ``slots`` is how many have come since the last one that was seen to."""
@@ -188,10 +205,10 @@ class FixedDelay:
             self._timer.cancel()
             self._timer = None
 
-    def report(self) -> dict[str, Any]:
-        """Return what ``/sensors`` shows of it."""
+    def status(self) -> CadenceStatus:
+        """Return the interval, and when the next run is due."""
         next_run = None if self._timer is None else self._timer.getTime()
-        return _report(next_run, self._clock, self._wall, interval=self._interval)
+        return CadenceStatus(interval=self._interval, next_run=wall_time(next_run, self._clock, self._wall))
 
     def _run(self) -> None:
         self._timer = None
@@ -249,17 +266,12 @@ class Planned:
             self._timer.cancel()
             self._timer = None
 
-    def report(self) -> dict[str, Any]:
-        """Return what ``/sensors`` shows of it; the next run in the schedule's own zone."""
+    def status(self) -> CadenceStatus:
+        """Return the timetable in words, its zone, and when the next run is due."""
         next_run = None
         if self._agenda is not None and self._agenda.slot > self._now():  # a run that lasts longer decides at its end
-            next_run = self._agenda.slot.astimezone(self._zone).isoformat(timespec="seconds")
-        return {
-            "interval": None,
-            "schedule": self._description,
-            "timezone": str(self._zone),
-            "next_run": next_run,
-        }
+            next_run = self._agenda.slot.timestamp()
+        return CadenceStatus(schedule=self._description, timezone=self._zone, next_run=next_run)
 
     def _wake(self) -> None:
         self._timer = None
@@ -283,9 +295,12 @@ class Planned:
         return timedelta(seconds=self._clock.seconds() - self._started)
 
 
-def _report(
-    next_run: float | None, clock: IReactorTime, wall: Callable[[], float], *, interval: float
-) -> dict[str, Any]:
-    """Return the report of a cadence that knows its next run by the reactor's clock."""
-    shown = None if next_run is None else encoding.timestamp(wall() + next_run - clock.seconds())
-    return {"interval": interval, "schedule": None, "timezone": None, "next_run": shown}
+def wall_time(moment: float | None, clock: IReactorTime, wall: Callable[[], float]) -> float | None:
+    """Return a ``moment`` of the reactor's clock as the wall clock will show it, in seconds since the epoch.
+
+    Args:
+        moment: in seconds by ``clock``; None gives None.
+        clock: the reactor's clock, in seconds.
+        wall: the wall clock, in seconds since the epoch.
+    """
+    return None if moment is None else wall() + moment - clock.seconds()

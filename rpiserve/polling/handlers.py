@@ -1,4 +1,4 @@
-"""The room of all that polls: the pollers, the long-running threads, and the ageing of what they wrote."""
+"""All that polls: the pollers, the long-running threads, and the ageing of what they wrote."""
 
 from collections.abc import Callable, Iterator
 from datetime import tzinfo
@@ -10,7 +10,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from tzlocal import get_localzone
 
-from rpiserve.core.interfaces import Metric, Sample
+from rpiserve.core.handler_status import HandlerStatus
+from rpiserve.core.metrics import Metric, Sample
 from rpiserve.core.runner import Invoker, Resource
 from rpiserve.data.tree import DataTree
 from rpiserve.declare.base import Every, Polled
@@ -41,8 +42,8 @@ STUCK: Final = Metric(
 )
 
 
-class SensorsRoom:
-    """All that polls.
+class HandlerPolling:
+    """Polls for one app: its pollers, its long-running threads, and the ageing of values.
 
     Args:
         registry: the declarations.
@@ -90,21 +91,21 @@ class SensorsRoom:
         """Return why it is not ready."""
         return [reason for poller in self._pollers for reason in poller.reasons()]
 
-    def report(self) -> list[dict[str, Any]]:
-        """Return what ``/sensors`` shows."""
-        return [part.report() for part in self._parts]
+    def statuses(self) -> list[HandlerStatus]:
+        """Return the status of each handler, in the order of their declaration, threads last."""
+        return [part.status() for part in self._parts]
 
     def samples(self) -> Iterator[Sample]:
         """Yield what ``/metrics`` shows of the handlers."""
-        for report in self.report():
-            labels = report["name"], report["kind"]
-            yield RUNS.sample(report["runs"], *labels)
-            yield FAILURES.sample(report["failures"], *labels)
-            yield MISSED.sample(report["missed"], *labels)
-            yield FAILING.sample(report["state"] == "error", *labels)
-            yield STUCK.sample(report["stuck"], *labels)
-            if report["duration"] is not None:
-                yield DURATION.sample(report["duration"], *labels)
+        for status in self.statuses():
+            labels = status.name, status.kind
+            yield RUNS.sample(status.runs, *labels)
+            yield FAILURES.sample(status.failures, *labels)
+            yield MISSED.sample(status.missed, *labels)
+            yield FAILING.sample(status.state == "error", *labels)
+            yield STUCK.sample(status.stuck, *labels)
+            if status.duration is not None:
+                yield DURATION.sample(status.duration, *labels)
 
 
 def cadence_of(polled: Polled, clock: IReactorTime, wall: Callable[[], float]) -> Cadence:

@@ -1,7 +1,6 @@
 """A user's function that runs for long in a thread of its own."""
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -9,9 +8,10 @@ from twisted.python.failure import Failure
 
 from rpiserve.core import retry
 from rpiserve.core.failures import Trouble
+from rpiserve.core.handler_status import HandlerStatus
 from rpiserve.core.runner import Invoker, Run
-from rpiserve.data import encoding
 from rpiserve.declare.handler import UserFunction
+from rpiserve.polling.cadence import wall_time
 
 STEADY = 60.0
 """Seconds after which a thread that was started again is taken to work: the pauses between its starts begin anew."""
@@ -66,29 +66,19 @@ class LongRunner:
             return succeed(None)
         return self._run.when_ended()
 
-    def report(self) -> dict[str, Any]:
-        """Return what ``/sensors`` shows of it."""
-        state = "error" if self._timer is not None else "finished" if self._finished else "running"
-        next_run = None
-        if self._timer is not None:
-            next_run = encoding.timestamp(self._wall() + self._timer.getTime() - self._clock.seconds())
-        return {
-            "name": self._function.name,
-            "kind": "thread",
-            "bus": None,
-            "state": state,
-            "error": self._trouble.text,
-            "last_run": None if self._last_run is None else encoding.timestamp(self._last_run),
-            "duration": None,
-            "interval": None,
-            "schedule": None,
-            "timezone": None,
-            "next_run": next_run,
-            "runs": self._runs,
-            "failures": self._failures,
-            "missed": 0,
-            "stuck": False,
-        }
+    def status(self) -> HandlerStatus:
+        """Return how it is: ``error`` while it waits to be started again."""
+        restart = None if self._timer is None else self._timer.getTime()
+        return HandlerStatus(
+            name=self._function.name,
+            kind="thread",
+            state="error" if restart is not None else "finished" if self._finished else "running",
+            error=self._trouble.text,
+            last_run=self._last_run,
+            next_run=wall_time(restart, self._clock, self._wall),
+            runs=self._runs,
+            failures=self._failures,
+        )
 
     def _running(self) -> bool:
         return not self._stopping

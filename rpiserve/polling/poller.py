@@ -17,14 +17,14 @@ from twisted.python.failure import Failure
 
 from rpiserve.core import retry
 from rpiserve.core.failures import Trouble
+from rpiserve.core.handler_status import HandlerStatus
 from rpiserve.core.runner import Invoker, Resource, Run
-from rpiserve.data import encoding
 from rpiserve.data.nodes import Sapling, Source
 from rpiserve.data.tree import DataTree
 from rpiserve.data.view import DataView
 from rpiserve.declare.base import Polled
 from rpiserve.errors import Cancelled, SensorError
-from rpiserve.polling.cadence import Cadence
+from rpiserve.polling.cadence import Cadence, wall_time
 
 log = Logger()
 
@@ -105,30 +105,30 @@ class Poller:
             return []
         return [f"{self._polled.function.name} is not prepared: {self._trouble.text or 'not yet'}"]
 
-    def report(self) -> dict[str, Any]:
-        """Return what ``/sensors`` shows of it."""
-        polled, tally = self._polled, self.tally
-        return {
-            "name": polled.function.name,
-            "kind": polled.kind,
-            "bus": polled.bus,
-            "state": "error" if self._trouble.count else "ok" if self._good else "pending",
-            "error": self._trouble.text,
-            "last_run": None if tally.last_run is None else encoding.timestamp(tally.last_run),
-            "duration": None if tally.duration is None else round(tally.duration, 6),
-            **self._when(),
-            "runs": tally.runs,
-            "failures": tally.failures,
-            "missed": self._cadence.missed,
-            "stuck": self._run is not None and self._run.stuck,
-        }
-
-    def _when(self) -> dict[str, Any]:
-        when = self._cadence.report()
-        if self._retry is None:
-            return when
-        retry = self._wall() + self._retry.getTime() - self._clock.seconds()
-        return {**when, "next_run": encoding.timestamp(retry)}
+    def status(self) -> HandlerStatus:
+        """Return how it is."""
+        polled, tally, cadence = self._polled, self.tally, self._cadence.status()
+        next_run = cadence.next_run
+        if self._retry is not None:
+            next_run = wall_time(self._retry.getTime(), self._clock, self._wall)
+        return HandlerStatus(
+            name=polled.function.name,
+            kind=polled.kind,
+            bus=polled.bus,
+            state="error" if self._trouble.count else "ok" if self._good else "pending",
+            error=self._trouble.text,
+            last_run=tally.last_run,
+            duration=None if tally.duration is None else round(tally.duration, 6),
+            interval=cadence.interval,
+            schedule=cadence.schedule,
+            timezone=cadence.timezone,
+            next_run=next_run,
+            prepared=self._prepared,
+            runs=tally.runs,
+            failures=tally.failures,
+            missed=self._cadence.missed,
+            stuck=self._run is not None and self._run.stuck,
+        )
 
     def _prepare(self) -> None:
         self._retry = None

@@ -16,7 +16,7 @@ from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from rpiserve import App, broadcast, cache
-from rpiserve.commands.calls import MOST_CALLS, CommandsRoom
+from rpiserve.commands.calls import MOST_CALLS, CommandCalls
 from rpiserve.core.context import Surroundings, scope
 from rpiserve.core.log_limit import DAY
 from rpiserve.declare.arguments import BadArguments
@@ -282,7 +282,7 @@ def test_docs(app: App) -> None:
     assert docs == ["Water the garden.\n\nAll of it."] * 2 + ["Switch it.", ""]
 
 
-# --- the room ---------------------------------------------------------------------------------------------------------
+# --- the calls --------------------------------------------------------------------------------------------------------
 
 
 class Loop:
@@ -318,25 +318,25 @@ def outcome_of(deferred: Deferred[Any]) -> list[Any]:
 
 @pytest.fixture
 def loop() -> Loop:
-    """What the room runs on."""
+    """What the calls run on."""
     return Loop()
 
 
-Make = Callable[..., CommandsRoom]
+Make = Callable[..., CommandCalls]
 
 
 @pytest.fixture
-def make_room(app: App, loop: Loop) -> Iterator[Make]:
-    """Makes the room of the app's commands, and sees to it that nothing is left under way."""
-    rooms = []
+def make_calls(app: App, loop: Loop) -> Iterator[Make]:
+    """Makes the `CommandCalls` of the app's commands, and sees to it that nothing is left under way."""
+    made = []
 
-    def make(max_workers: int = 10) -> CommandsRoom:
-        rooms.append(CommandsRoom(app.commands, loop.clock, loop.to_reactor, max_workers))
-        return rooms[-1]
+    def make(max_workers: int = 10) -> CommandCalls:
+        made.append(CommandCalls(app.commands, loop.clock, loop.to_reactor, max_workers))
+        return made[-1]
 
     yield make
-    for room in rooms:
-        assert room.running() == []
+    for calls in made:
+        assert calls.running() == []
     assert loop.clock.getDelayedCalls() == []
 
 
@@ -376,7 +376,7 @@ class Gate:
         self._open.set()
 
 
-def test_result_as_json(app: App, loop: Loop, make_room: Make) -> None:
+def test_result_as_json(app: App, loop: Loop, make_calls: Make) -> None:
     """A command gets its arguments in their types; its result comes as JSON."""
 
     @app.command
@@ -387,14 +387,14 @@ def test_result_as_json(app: App, loop: Loop, make_room: Make) -> None:
     async def drain(zones: list[int]) -> dict[str, Any]:
         return {"zones": zones, "thread": threading.current_thread() is threading.main_thread()}
 
-    room = make_room()
-    assert loop.wait(room.call("water", {"zone": "3"}), room.call("drain", {"zones": "4"})) == [
+    calls = make_calls()
+    assert loop.wait(calls.call("water", {"zone": "3"}), calls.call("drain", {"zones": "4"})) == [
         b'{"zone":3,"seconds":10,"thread":false}',
         b'{"zones":[4],"thread":true}',
     ]
 
 
-def test_refusals(app: App, make_room: Make) -> None:
+def test_refusals(app: App, make_calls: Make) -> None:
     """An unknown command and wrong arguments are refused before anything runs."""
     ran = []
 
@@ -402,22 +402,22 @@ def test_refusals(app: App, make_room: Make) -> None:
     def water(zone: int) -> None:
         ran.append(zone)
 
-    room = make_room()
+    calls = make_calls()
     for name in ("", "Water", "water ", "ran.append", "water.__call__", "x" * 1000):
         with pytest.raises(UnknownCommand, match=r"there is no command .*; /cmds lists them") as unknown:
-            room.call(name, {"zone": 1})
+            calls.call(name, {"zone": 1})
         assert len(str(unknown.value)) < 200
     with pytest.raises(BadArguments, match="zone: Expected `int`, got `str`"):
-        room.call("water", {"zone": "x"})
-    assert room.running() == []
+        calls.call("water", {"zone": "x"})
+    assert calls.running() == []
     assert ran == []
 
 
-def test_description(app: App, make_room: Make) -> None:
-    """The room tells of each command what a client needs to call it."""
+def test_description(app: App, make_calls: Make) -> None:
+    """`CommandCalls` tells of each command what a client needs to call it."""
     app.add_command(theBell.switch)
     app.add_command(theBell.ring)
-    assert make_room().describe() == [
+    assert make_calls().describe() == [
         {
             "Name": "theBell.switch",
             "Args": {"onoff": "str"},
@@ -458,21 +458,21 @@ class Counter:
         return self.count(number)
 
 
-def test_commands_of_one_object_never_overlap(app: App, loop: Loop, make_room: Make) -> None:
+def test_commands_of_one_object_never_overlap(app: App, loop: Loop, make_calls: Make) -> None:
     """A hundred calls at once of the commands of one object run one after the other, in order, and all end."""
     counter = Counter()
     app.add_command(counter.count)
     app.add_command(counter.recount)
     app.add_command(partial(counter.count), name="part")
-    room = make_room()
+    calls = make_calls()
     methods = ["counter.count", "counter.recount", "part"]
-    answers = [room.call(methods[number % 3], {"number": number}) for number in range(100)]
+    answers = [calls.call(methods[number % 3], {"number": number}) for number in range(100)]
     assert loop.wait(*answers) == [b"%d" % number for number in range(100)]
     assert counter.most == 1
     assert counter.calls == list(range(100))
 
 
-def test_calls_of_one_function_never_overlap(app: App, loop: Loop, make_room: Make) -> None:
+def test_calls_of_one_function_never_overlap(app: App, loop: Loop, make_calls: Make) -> None:
     """Nor do the calls of one function."""
     counter = Counter()
 
@@ -480,12 +480,12 @@ def test_calls_of_one_function_never_overlap(app: App, loop: Loop, make_room: Ma
     def count(number: int) -> int:
         return counter.count(number)
 
-    room = make_room()
-    loop.wait(*(room.call("count", {"number": number}) for number in range(20)))
+    calls = make_calls()
+    loop.wait(*(calls.call("count", {"number": number}) for number in range(20)))
     assert counter.most == 1
 
 
-def test_different_objects_overlap(app: App, loop: Loop, make_room: Make) -> None:
+def test_different_objects_overlap(app: App, loop: Loop, make_calls: Make) -> None:
     """However many objects there are, a call of one never waits for those of the others."""
     together = threading.Barrier(20, timeout=PATIENCE)
 
@@ -496,11 +496,11 @@ def test_different_objects_overlap(app: App, loop: Loop, make_room: Make) -> Non
     meetings = [Meeting() for _ in range(20)]
     for number, meeting in enumerate(meetings):
         app.add_command(meeting.meet, name=f"meet{number}")
-    room = make_room(max_workers=1)
-    assert loop.wait(*(room.call(f"meet{number}", {}) for number in range(20))) == [b"true"] * 20
+    calls = make_calls(max_workers=1)
+    assert loop.wait(*(calls.call(f"meet{number}", {}) for number in range(20))) == [b"true"] * 20
 
 
-def test_concurrent_commands(app: App, loop: Loop, make_room: Make) -> None:
+def test_concurrent_commands(app: App, loop: Loop, make_calls: Make) -> None:
     """Calls of a concurrent command overlap, up to as many as there are workers; the others wait for one of these."""
     gate = Gate()
     counter = Counter()
@@ -513,8 +513,8 @@ def test_concurrent_commands(app: App, loop: Loop, make_room: Make) -> None:
         counter.inside -= 1
         return number
 
-    room = make_room(max_workers=3)
-    answers = [room.call("count", {"number": number}) for number in range(10)]
+    calls = make_calls(max_workers=3)
+    answers = [calls.call("count", {"number": number}) for number in range(10)]
     gate.await_entry(3)
     assert counter.inside == 3
     gate.open()
@@ -522,7 +522,7 @@ def test_concurrent_commands(app: App, loop: Loop, make_room: Make) -> None:
     assert counter.most <= 3
 
 
-def test_a_hung_command(app: App, loop: Loop, make_room: Make, warnings: list[str]) -> None:
+def test_a_hung_command(app: App, loop: Loop, make_calls: Make, warnings: list[str]) -> None:
     """One that hangs is answered in time, and keeps its object to itself until its thread returns.
 
     Those that wait for the object, and those that come, are told so; other objects' commands are not affected.
@@ -541,8 +541,8 @@ def test_a_hung_command(app: App, loop: Loop, make_room: Make, warnings: list[st
     app.add_command(machine.hang, timeout=5)
     app.add_command(machine.work)
     app.add_command(other.work)
-    room = make_room()
-    hung, waiting = outcome_of(room.call("machine.hang", {})), outcome_of(room.call("machine.work", {}))
+    calls = make_calls()
+    hung, waiting = outcome_of(calls.call("machine.hang", {})), outcome_of(calls.call("machine.work", {}))
     gate.await_entry()
     loop.clock.advance(4.9)
     assert (hung, waiting) == ([], [])
@@ -551,19 +551,19 @@ def test_a_hung_command(app: App, loop: Loop, make_room: Make, warnings: list[st
     assert isinstance(timeout, HandlerTimeout)
     assert isinstance(held, ResourceHeld)
     assert str(held) == "machine is held by 'machine.hang', which hangs"
-    assert room.running() == ["machine.hang"]
-    (held_too,) = loop.wait(room.call("machine.work", {}))
+    assert calls.running() == ["machine.hang"]
+    (held_too,) = loop.wait(calls.call("machine.work", {}))
     assert isinstance(held_too, ResourceHeld)
-    assert loop.wait(room.call("other.work", {})) == [b'"done"']
+    assert loop.wait(calls.call("other.work", {})) == [b'"done"']
     assert warnings == []
 
     gate.open()
-    loop.until(lambda: not room.running())
+    loop.until(lambda: not calls.running())
     assert warnings == ["machine.hang has ended at last; its result came too late"]
-    assert loop.wait(room.call("machine.work", {}), room.call("machine.hang", {})) == [b'"done"', b'"late"']
+    assert loop.wait(calls.call("machine.work", {}), calls.call("machine.hang", {})) == [b'"done"', b'"late"']
 
 
-def test_a_hung_function(app: App, loop: Loop, make_room: Make) -> None:
+def test_a_hung_function(app: App, loop: Loop, make_calls: Make) -> None:
     """A function is held up by its own hung call only, and a concurrent one not even by that."""
     gate = Gate()
     hanging = [True]
@@ -575,20 +575,20 @@ def test_a_hung_function(app: App, loop: Loop, make_room: Make) -> None:
 
     app.add_command(work, timeout=5)
     app.add_command(lambda: work(), name="concurrent", timeout=5, concurrent=True)
-    room = make_room(max_workers=2)
-    hung = [outcome_of(room.call(name, {})) for name in ("work", "concurrent")]
+    calls = make_calls(max_workers=2)
+    hung = [outcome_of(calls.call(name, {})) for name in ("work", "concurrent")]
     gate.await_entry(2)
     loop.clock.advance(5)
     assert all(isinstance(outcome[0], HandlerTimeout) for outcome in hung)
     hanging.clear()
-    held, done = loop.wait(room.call("work", {}), room.call("concurrent", {}))
+    held, done = loop.wait(calls.call("work", {}), calls.call("concurrent", {}))
     assert str(held) == "work is held by 'work', which hangs"
     assert done == b'"done"'
     gate.open()
-    loop.until(lambda: not room.running())
+    loop.until(lambda: not calls.running())
 
 
-def test_a_late_error_is_logged(app: App, loop: Loop, make_room: Make, logged_failures: list[LogEvent]) -> None:
+def test_a_late_error_is_logged(app: App, loop: Loop, make_calls: Make, logged_failures: list[LogEvent]) -> None:
     """What a hung command raises at last is logged with its traceback."""
     gate = Gate()
 
@@ -597,19 +597,19 @@ def test_a_late_error_is_logged(app: App, loop: Loop, make_room: Make, logged_fa
         gate.wait()
         raise ZeroDivisionError
 
-    room = make_room()
-    room.call("hang", {}).addErrback(lambda _: None)
+    calls = make_calls()
+    calls.call("hang", {}).addErrback(lambda _: None)
     gate.await_entry()
     loop.clock.advance(1)
     gate.open()
-    loop.until(lambda: not room.running())
+    loop.until(lambda: not calls.running())
     (event,) = logged_failures
     assert event["log_failure"].check(ZeroDivisionError)
     assert "hang has ended at last" in formatEvent(event)
     logged_failures.clear()
 
 
-def test_time_spent_waiting_counts(app: App, loop: Loop, make_room: Make) -> None:
+def test_time_spent_waiting_counts(app: App, loop: Loop, make_calls: Make) -> None:
     """A call that has waited for its turn until its time is up is answered so, and never runs."""
     first: Deferred[None] = Deferred()
     ran: list[str] = []
@@ -624,17 +624,17 @@ def test_time_spent_waiting_counts(app: App, loop: Loop, make_room: Make) -> Non
     machine = Machine()
     app.add_command(machine.begin, timeout=100)
     app.add_command(machine.work, timeout=1)
-    room = make_room()
-    room.call("machine.begin", {})
-    outcome = outcome_of(room.call("machine.work", {}))
+    calls = make_calls()
+    calls.call("machine.begin", {})
+    outcome = outcome_of(calls.call("machine.work", {}))
     loop.clock.advance(1)
     assert isinstance(outcome[0], HandlerTimeout)
     first.callback(None)
     assert ran == []
-    assert room.running() == []
+    assert calls.running() == []
 
 
-def test_hundreds_may_wait(app: App, loop: Loop, make_room: Make) -> None:
+def test_hundreds_may_wait(app: App, loop: Loop, make_calls: Make) -> None:
     """However many calls wait for an object, all get their turn, and one too many is told so at once."""
     first: Deferred[None] = Deferred()
 
@@ -642,32 +642,32 @@ def test_hundreds_may_wait(app: App, loop: Loop, make_room: Make) -> None:
     async def work() -> None:
         await first
 
-    room = make_room()
-    outcomes = [outcome_of(room.call("work", {})) for _ in range(MOST_CALLS)]
+    calls = make_calls()
+    outcomes = [outcome_of(calls.call("work", {})) for _ in range(MOST_CALLS)]
     with pytest.raises(ResourceHeld, match="under way already"):
-        room.call("work", {})
+        calls.call("work", {})
     first.callback(None)
     assert outcomes == [[b"null"]] * MOST_CALLS
-    assert outcome_of(room.call("work", {})) == [b"null"]
+    assert outcome_of(calls.call("work", {})) == [b"null"]
 
 
-def test_hung_concurrent_calls_are_bounded(app: App, loop: Loop, make_room: Make) -> None:
+def test_hung_concurrent_calls_are_bounded(app: App, loop: Loop, make_calls: Make) -> None:
     """Each call that hangs keeps a thread; when there are as many of those as workers, no more begin."""
     gate = Gate()
     app.add_command(lambda: gate.wait(), name="hang", timeout=1, concurrent=True)
-    room = make_room(max_workers=2)
-    outcomes = [outcome_of(room.call("hang", {})) for _ in range(2)]
+    calls = make_calls(max_workers=2)
+    outcomes = [outcome_of(calls.call("hang", {})) for _ in range(2)]
     gate.await_entry(2)
     loop.clock.advance(1)
     assert all(isinstance(outcome[0], HandlerTimeout) for outcome in outcomes)
     with pytest.raises(ResourceHeld, match="2 calls of concurrent commands hang"):
-        room.call("hang", {})
+        calls.call("hang", {})
     gate.open()
-    loop.until(lambda: not room.running())
-    loop.wait(room.call("hang", {}))
+    loop.until(lambda: not calls.running())
+    loop.wait(calls.call("hang", {}))
 
 
-def test_async_commands(app: App, loop: Loop, make_room: Make) -> None:
+def test_async_commands(app: App, loop: Loop, make_calls: Make) -> None:
     """Commands on the reactor take their turn, too; one past its limit is cancelled, which frees its object."""
     fires: list[Deferred[str]] = []
 
@@ -683,8 +683,8 @@ def test_async_commands(app: App, loop: Loop, make_room: Make) -> None:
     machine = Machine()
     app.add_command(machine.work, timeout=5)
     app.add_command(machine.now, timeout=5, reactor=True)
-    room = make_room()
-    outcomes = [outcome_of(room.call(name, {})) for name in ("machine.work", "machine.now", "machine.work")]
+    calls = make_calls()
+    outcomes = [outcome_of(calls.call(name, {})) for name in ("machine.work", "machine.now", "machine.work")]
     assert len(fires) == 1
     fires[0].callback("first")
     assert outcomes == [[b'"first"'], [], []]
@@ -692,7 +692,7 @@ def test_async_commands(app: App, loop: Loop, make_room: Make) -> None:
     loop.clock.advance(5)
     assert isinstance(outcomes[1][0], HandlerTimeout)
     assert isinstance(outcomes[2][0], HandlerTimeout)  # it waited for as long
-    outcome = outcome_of(room.call("machine.work", {}))
+    outcome = outcome_of(calls.call("machine.work", {}))
     fires[-1].callback("fourth")
     assert outcome == [b'"fourth"']
 
@@ -717,7 +717,7 @@ def fail(error: BaseException) -> Any:
     ids=lambda error: type(error).__name__,
 )
 def test_exceptions(
-    app: App, loop: Loop, make_room: Make, logged_failures: list[LogEvent], error: BaseException
+    app: App, loop: Loop, make_calls: Make, logged_failures: list[LogEvent], error: BaseException
 ) -> None:
     """Whatever a command raises is logged under an incident; the client gets its id, and nothing of the text."""
     app.add_command(lambda: fail(error), name="in a thread")
@@ -726,10 +726,10 @@ def test_exceptions(
         fail(error)
 
     app.add_command(on_the_reactor)
-    room = make_room()
+    calls = make_calls()
     names = ["in a thread", "on_the_reactor"] if isinstance(error, Exception) else ["in a thread"]
     for name in names:
-        (failed,) = loop.wait(room.call(name, {}))
+        (failed,) = loop.wait(calls.call(name, {}))
         assert isinstance(failed, HandlerFailed)
         assert str(failed) == f"the command {name} failed"
         (event,) = logged_failures
@@ -738,14 +738,14 @@ def test_exceptions(
         logged_failures.clear()
 
 
-def test_data_errors_of_a_command(app: App, loop: Loop, make_room: Make, logged_failures: list[LogEvent]) -> None:
+def test_data_errors_of_a_command(app: App, loop: Loop, make_calls: Make, logged_failures: list[LogEvent]) -> None:
     """A command that gives the data tree what it refuses has failed, as with any other error."""
 
     @app.command
     def store() -> None:
         app.data["it"] = object()
 
-    (failed,) = loop.wait(make_room().call("store", {}))
+    (failed,) = loop.wait(make_calls().call("store", {}))
     assert str(failed) == "the command store failed"
     (event,) = logged_failures
     assert failed.incident in formatEvent(event)
@@ -772,10 +772,10 @@ class Reading:
     ],
     ids=repr,
 )
-def test_results(app: App, loop: Loop, make_room: Make, result: object, json: bytes) -> None:
+def test_results(app: App, loop: Loop, make_calls: Make, result: object, json: bytes) -> None:
     """All that the data tree takes may be a result; what JSON has no number for is null."""
     app.add_command(lambda: result, name="it")
-    assert loop.wait(make_room().call("it", {})) == [json]
+    assert loop.wait(make_calls().call("it", {})) == [json]
 
 
 class Hostile:
@@ -798,11 +798,11 @@ def endless() -> list[Any]:
     ids=lambda result: type(result).__name__,
 )
 def test_results_that_cannot_be_served(
-    app: App, loop: Loop, make_room: Make, logged_failures: list[LogEvent], result: object
+    app: App, loop: Loop, make_calls: Make, logged_failures: list[LogEvent], result: object
 ) -> None:
     """A result that JSON cannot express is a failure of the command, which has run."""
     app.add_command(lambda: result, name="it")
-    (failed,) = loop.wait(make_room().call("it", {}))
+    (failed,) = loop.wait(make_calls().call("it", {}))
     assert isinstance(failed, HandlerFailed)
     assert str(failed) == "the command it returned what cannot be served as JSON"
     (event,) = logged_failures
@@ -811,15 +811,15 @@ def test_results_that_cannot_be_served(
     logged_failures.clear()
 
 
-def test_repeated_failures(app: App, loop: Loop, make_room: Make, logged_failures: list[LogEvent]) -> None:
+def test_repeated_failures(app: App, loop: Loop, make_calls: Make, logged_failures: list[LogEvent]) -> None:
     """A command that a client calls in a loop logs one traceback a day and few lines; each answer has its incident."""
     app.add_command(lambda: 1 // 0, name="raises")
     app.add_command(lambda: object(), name="unserializable")
-    room = make_room()
+    calls = make_calls()
     for name in ("raises", "unserializable"):
         incidents = []
         for _ in range(5):
-            (failed,) = loop.wait(room.call(name, {}))
+            (failed,) = loop.wait(calls.call(name, {}))
             assert isinstance(failed, HandlerFailed)
             incidents.append(failed.incident)
             loop.clock.advance(20)
@@ -828,7 +828,7 @@ def test_repeated_failures(app: App, loop: Loop, make_room: Make, logged_failure
         assert all(incidents[0] in formatEvent(event) for event in logged_failures)
         logged_failures.clear()
         loop.clock.advance(DAY)
-        (failed,) = loop.wait(room.call(name, {}))
+        (failed,) = loop.wait(calls.call(name, {}))
         assert failed.incident != incidents[0]
         assert ["log_failure" in event for event in logged_failures] == [True]
         logged_failures.clear()
@@ -842,25 +842,25 @@ def test_what_a_command_finds_around_itself(app: App, loop: Loop) -> None:
 
     app.add_command(find, name="it")
     app.add_command(find, name="concurrent", concurrent=True)
-    room = CommandsRoom(app.commands, loop.clock, loop.to_reactor, 1, Surroundings(["b"], ["c"]))
-    assert loop.wait(room.call("it", {})) == [b'["b","c","it"]']
-    assert loop.wait(room.call("concurrent", {})) == [b'["b","c","concurrent"]']
+    calls = CommandCalls(app.commands, loop.clock, loop.to_reactor, 1, Surroundings(["b"], ["c"]))
+    assert loop.wait(calls.call("it", {})) == [b'["b","c","it"]']
+    assert loop.wait(calls.call("concurrent", {})) == [b'["b","c","concurrent"]']
 
 
-def test_a_def_that_returns_a_coroutine(app: App, loop: Loop, make_room: Make, logged_failures: list[LogEvent]) -> None:
+def test_def_that_returns_a_coroutine(app: App, loop: Loop, make_calls: Make, logged_failures: list[LogEvent]) -> None:
     """A plain def that returns a coroutine is an error, which says in the log what to do."""
 
     async def work() -> None: ...
 
     app.add_command(lambda: work(), name="it")
-    (failed,) = loop.wait(make_room().call("it", {}))
+    (failed,) = loop.wait(make_calls().call("it", {}))
     assert isinstance(failed, HandlerFailed)
     (event,) = logged_failures
     assert "make it an async def, or declare it with reactor=True" in event["log_failure"].getErrorMessage()
     logged_failures.clear()
 
 
-def test_a_client_that_gives_up(app: App, loop: Loop, make_room: Make) -> None:
+def test_a_client_that_gives_up(app: App, loop: Loop, make_calls: Make) -> None:
     """To cancel the answer leaves the command running, to its end: in a thread, on the reactor, and in the queue."""
     gate = Gate()
     fire: Deferred[None] = Deferred()
@@ -879,11 +879,11 @@ def test_a_client_that_gives_up(app: App, loop: Loop, make_room: Make) -> None:
         await fire
         ended.append("async")
 
-    room = make_room()
+    calls = make_calls()
     answers = [
-        room.call("machine.work", {"what": "running"}),
-        room.call("machine.work", {"what": "waiting"}),
-        room.call("on_the_reactor", {}),
+        calls.call("machine.work", {"what": "running"}),
+        calls.call("machine.work", {"what": "waiting"}),
+        calls.call("on_the_reactor", {}),
     ]
     gate.await_entry()
     outcomes = [outcome_of(answer) for answer in answers]
@@ -892,11 +892,11 @@ def test_a_client_that_gives_up(app: App, loop: Loop, make_room: Make) -> None:
     assert all(isinstance(outcome[0], CancelledError) for outcome in outcomes)
     gate.open()
     fire.callback(None)
-    loop.until(lambda: not room.running())
+    loop.until(lambda: not calls.running())
     assert ended == ["async", "running", "waiting"]
 
 
-def test_an_error_that_nobody_waits_for(app: App, loop: Loop, make_room: Make, logged_failures: list[LogEvent]) -> None:
+def test_error_that_nobody_waits_for(app: App, loop: Loop, make_calls: Make, logged_failures: list[LogEvent]) -> None:
     """A command whose client has given up is still heard of in the log when it fails."""
     gate = Gate()
 
@@ -905,18 +905,18 @@ def test_an_error_that_nobody_waits_for(app: App, loop: Loop, make_room: Make, l
         gate.wait()
         raise ZeroDivisionError
 
-    room = make_room()
-    answer = room.call("work", {})
+    calls = make_calls()
+    answer = calls.call("work", {})
     answer.addErrback(lambda failure: failure.trap(CancelledError))
     gate.await_entry()
     answer.cancel()
     gate.open()
-    loop.until(lambda: not room.running())
+    loop.until(lambda: not calls.running())
     assert [event["log_failure"].type for event in logged_failures] == [ZeroDivisionError]
     logged_failures.clear()
 
 
-def test_context(app: App, loop: Loop, make_room: Make) -> None:
+def test_context(app: App, loop: Loop, make_calls: Make) -> None:
     """A command runs in a copy of the context that called it: what it sets there is not seen by others."""
     who: ContextVar[str] = ContextVar("who", default="nobody")
 
@@ -926,13 +926,13 @@ def test_context(app: App, loop: Loop, make_room: Make) -> None:
         who.set("the command")
         return before
 
-    room = make_room()
+    calls = make_calls()
     who.set("the caller")
-    assert loop.wait(room.call("ask", {}), room.call("ask", {})) == [b'"the caller"'] * 2
+    assert loop.wait(calls.call("ask", {}), calls.call("ask", {})) == [b'"the caller"'] * 2
     assert who.get() == "the caller"
 
 
-def test_stop(app: App, loop: Loop, make_room: Make) -> None:
+def test_stop(app: App, loop: Loop, make_calls: Make) -> None:
     """A stop gives up what waits, waits for what runs, and does not wait for what is stuck."""
     gates = [Gate(), Gate()]
 
@@ -947,37 +947,37 @@ def test_stop(app: App, loop: Loop, make_room: Make) -> None:
     stuck, busy = Machine(), Machine()
     app.add_command(stuck.hang, timeout=1)
     app.add_command(busy.work)
-    room = make_room()
-    room.call("stuck.hang", {}).addErrback(lambda _: None)
+    calls = make_calls()
+    calls.call("stuck.hang", {}).addErrback(lambda _: None)
     gates[0].await_entry()
     loop.clock.advance(1)
-    running, waiting = outcome_of(room.call("busy.work", {})), outcome_of(room.call("busy.work", {}))
+    running, waiting = outcome_of(calls.call("busy.work", {})), outcome_of(calls.call("busy.work", {}))
     gates[1].await_entry()
-    stopped = outcome_of(room.stop())
+    stopped = outcome_of(calls.stop())
     assert isinstance(waiting[0], Cancelled)
-    assert sorted(room.running()) == ["busy.work", "stuck.hang"]
+    assert sorted(calls.running()) == ["busy.work", "stuck.hang"]
     assert (running, stopped) == ([], [])
     gates[1].open()
     loop.until(lambda: stopped)
     assert running == [b'"done"']
-    assert room.running() == ["stuck.hang"]
+    assert calls.running() == ["stuck.hang"]
     gates[0].open()
-    loop.until(lambda: not room.running())
+    loop.until(lambda: not calls.running())
 
 
-def test_stop_of_an_idle_room(make_room: Make) -> None:
+def test_stop_without_calls(make_calls: Make) -> None:
     """Where nothing runs a stop is done at once."""
-    assert len(outcome_of(make_room().stop())) == 1
+    assert len(outcome_of(make_calls().stop())) == 1
 
 
-def test_no_thread_to_be_had(app: App, loop: Loop, make_room: Make, logged_failures: list[LogEvent]) -> None:
+def test_no_thread_to_be_had(app: App, loop: Loop, make_calls: Make, logged_failures: list[LogEvent]) -> None:
     """If the system gives us no thread, the call has failed, and the next one tries again."""
     app.add_command(theBell.ring)
-    room = make_room()
+    calls = make_calls()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threading.Thread, "start", lambda self: fail(RuntimeError("can't start new thread")))
-        (failed,) = loop.wait(room.call("theBell.ring", {}))
+        (failed,) = loop.wait(calls.call("theBell.ring", {}))
     assert isinstance(failed, HandlerFailed)
     assert isinstance(logged_failures[0]["log_failure"], Failure)
     logged_failures.clear()
-    assert loop.wait(room.call("theBell.ring", {})) == [b'"ding"']
+    assert loop.wait(calls.call("theBell.ring", {})) == [b'"ding"']

@@ -223,6 +223,13 @@ def test_no_file(file: TokenFile, path: Path) -> None:
         file.load()
 
 
+def test_date_of_a_token(path: Path, clock: Clock) -> None:
+    """A token has the date in UTC on which it was made, by the wall clock that the file was given."""
+    file = TokenFile(path, clock.seconds, lambda: 1_000_000_000.0)
+    file.add("a", "read")
+    assert [token.created for token in file.tokens()] == ["2001-09-09"]
+
+
 @pytest.mark.parametrize(
     ("name", "role", "text"),
     [

@@ -1,7 +1,6 @@
 """What systemd is told, by a socket that stands in for its own."""
 
 import os
-import re
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,9 +60,9 @@ def test_the_life_of_a_daemon(systemd: Systemd) -> None:
     assert systemd.told() == []
     notifier.ready()
     assert systemd.told() == ["READY=1\nSTATUS=serving"]
+    systemd.clock.advance(1.5)
     notifier.reloading()
-    [reloading] = systemd.told()
-    assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=[1-9]\d*", reloading)
+    assert systemd.told() == ["RELOADING=1\nMONOTONIC_USEC=1500000"]
     notifier.reloaded()
     assert systemd.told() == ["READY=1"]
     systemd.clock.advance(60)

@@ -1,4 +1,4 @@
-"""Declaring what runs by the clock and the calendar, and what then becomes of it in the room of all that polls."""
+"""Declaring what runs by the clock and the calendar, and what then becomes of it when the daemon polls."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -19,8 +19,9 @@ from rpiserve.declare.registry import Registry
 from rpiserve.declare.schedules import CRON_TIME_LIMIT
 from rpiserve.declare.timetables import MAX_FACTOR, CronLine, Repeat, Schedule
 from rpiserve.errors import DeclarationError, SensorError, StartError
-from rpiserve.polling import handlers as room_module
-from rpiserve.polling.handlers import SensorsRoom
+from rpiserve.polling import handlers
+from rpiserve.polling.handlers import HandlerPolling
+from rpiserve.web.endpoints.handler_status import status_object
 
 
 def write() -> None:
@@ -292,13 +293,13 @@ def test_cron_with_a_name_that_is_taken(app: Registry) -> None:
     assert len(app.polled) == 1
 
 
-# --- in the room ----------------------------------------------------------------------------------
+# --- polled ---------------------------------------------------------------------------------------
 
 BOOT = datetime(2026, 7, 1, 3, 59, 30, tzinfo=UTC)
 
 
 class House:
-    """A room with its clocks, and without threads: what runs in it runs on the reactor.
+    """The polling with its clocks, and without threads: what it runs, runs on the reactor.
 
     Attributes:
         app: the declarations.
@@ -308,7 +309,7 @@ class House:
     def __init__(self) -> None:
         self.app = Registry()
         self.clock = Clock()
-        self.room: SensorsRoom | None = None
+        self.polling: HandlerPolling | None = None
 
     def wall(self) -> float:
         """Return what the wall clock shows."""
@@ -318,23 +319,27 @@ class House:
         """Start what was declared."""
         tree = DataTree("boot", self.clock.seconds, self.wall)
         invoker = Invoker(self.clock, lambda call, *arguments: call(*arguments), cast(ThreadPool, None))
-        self.room = SensorsRoom(self.app, invoker, tree, self.clock, self.wall)
-        self.room.start()
+        self.polling = HandlerPolling(self.app, invoker, tree, self.clock, self.wall)
+        self.polling.start()
 
     def wait(self, seconds: float) -> None:
         """Let time pass, second by second."""
         for _ in range(int(seconds)):
             self.clock.advance(1)
 
+    def shown(self) -> list[dict[str, Any]]:
+        """Return what clients see of all that was declared."""
+        assert self.polling is not None
+        return [status_object(status) for status in self.polling.statuses()]
+
     def report(self) -> dict[str, Any]:
-        """Return the report of what was declared first."""
-        assert self.room is not None
-        return self.room.report()[0]
+        """Return what clients see of what was declared first."""
+        return self.shown()[0]
 
     def stop(self) -> None:
         """Stop: nothing is left behind."""
-        if self.room is not None:
-            assert self.room.stop().called
+        if self.polling is not None:
+            assert self.polling.stop().called
         assert self.clock.getDelayedCalls() == []
 
 
@@ -351,14 +356,14 @@ def test_prepare_comes_before_the_plan(house: House, logged_failures: list[LogEv
     writer = Writer(house.clock, broken=2)
     house.app.schedule(writer, repeat=Repeat.MINUTELY, timezone="UTC", reactor=True)
     house.start()
-    assert house.room is not None
-    assert house.room.reasons() != []
+    assert house.polling is not None
+    assert house.polling.reasons() != []
     assert house.report()["next_run"] == "2026-07-01T03:59:31.000Z"  # it prepares again
     house.wait(100)
     *tries, (_, prepared) = [call for call in writer.calls if call[0] == "prepare"]
     assert len(tries) == 2
     assert [when for what, when in writer.calls if what == "invoke"] == [prepared, prepared + 60]
-    assert house.room.reasons() == []
+    assert house.polling.reasons() == []
     assert len(logged_failures) == 1
     logged_failures.clear()
 
@@ -369,11 +374,8 @@ def test_report_of_a_schedule(house: House) -> None:
     house.app.cron("0 6 * * mon-fri", timezone="Asia/Kolkata", reactor=True)(write)
     house.app.cron("0 0 * * * *", timezone=timezone(timedelta(hours=-9, minutes=-30)), reactor=True)(write)
     house.start()
-    assert house.room is not None
-    shown = [
-        [each[key] for key in ("name", "kind", "interval", "schedule", "timezone", "next_run")]
-        for each in house.room.report()
-    ]
+    keys = ("name", "kind", "interval", "schedule", "timezone", "next_run")
+    shown = [[each[key] for key in keys] for each in house.shown()]
     assert shown == [
         ["Writer", "schedule", None, "daily × 1", "Europe/Berlin", "2026-07-01T06:00:00+02:00"],
         ["write", "cron", None, "0 6 * * mon-fri", "Asia/Kolkata", "2026-07-02T06:00:00+05:30"],
@@ -388,7 +390,7 @@ def test_report_of_a_schedule(house: House) -> None:
 
 def test_machine_zone_by_default(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """What names no zone is in the machine's own."""
-    monkeypatch.setattr(room_module, "get_localzone", lambda: ZoneInfo("Australia/Lord_Howe"))
+    monkeypatch.setattr(handlers, "get_localzone", lambda: ZoneInfo("Australia/Lord_Howe"))
     house.app.cron("0 6 * * *", reactor=True)(write)
     house.start()
     assert house.report()["timezone"] == "Australia/Lord_Howe"
@@ -417,7 +419,7 @@ def test_failed_runs_wait_for_their_next_time(house: House, logged_failures: lis
 
 
 def test_stop_during_a_run(house: House) -> None:
-    """A room that is stopped while a planned run is under way waits for it, and it is the last."""
+    """Polling that is stopped while a planned run is under way waits for it, and it is the last."""
     runs: list[Deferred[None]] = []
 
     def run() -> Deferred[None]:
@@ -428,14 +430,14 @@ def test_stop_during_a_run(house: House) -> None:
     house.start()
     house.wait(3)
     assert len(runs) == 1
-    assert house.room is not None
-    stopped = house.room.stop()
+    assert house.polling is not None
+    stopped = house.polling.stop()
     assert not stopped.called
     runs[0].callback(None)
     assert stopped.called
     house.wait(100)
     assert len(runs) == 1
-    house.room = None
+    house.polling = None
 
 
 def test_a_machine_whose_zone_cannot_be_told(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -444,7 +446,7 @@ def test_a_machine_whose_zone_cannot_be_told(house: House, monkeypatch: pytest.M
     def get_localzone() -> None:
         raise ZoneInfoNotFoundError("No time zone found with key CET-1CEST")
 
-    monkeypatch.setattr(room_module, "get_localzone", get_localzone)
+    monkeypatch.setattr(handlers, "get_localzone", get_localzone)
     house.app.schedule(Writer(house.clock), reactor=True)
     with pytest.raises(StartError, match=r"Writer: this machine's time zone cannot be told .*set TZ to a name"):
         house.start()

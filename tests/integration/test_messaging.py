@@ -32,7 +32,7 @@ from rpiserve.messaging.bus import Bus
 from rpiserve.messaging.memory_bus import MemoryBus
 from rpiserve.messaging.redis_bus import RedisBus
 from rpiserve.messaging.requests import Messenger
-from rpiserve.messaging.service import MessagingRoom
+from rpiserve.messaging.service import MessagingService
 
 REQUESTS = 10_000
 IN_FLIGHT = 64
@@ -124,9 +124,9 @@ async def test_ten_thousand_requests(two_buses: tuple[Bus, Bus], reactor: Any) -
 
     link: Link[Messenger] = Link("the bus")
     invoker = Invoker(reactor, reactor.callFromThread, ThreadPool("none", 1))
-    room = MessagingRoom("echoes", registry.actions, [], service_bus, invoker, link)
-    link.open(room.messenger, reactor.callFromThread)
-    await in_time(room.start())
+    messaging = MessagingService("echoes", registry.actions, [], service_bus, invoker, link)
+    link.open(messaging.messenger, reactor.callFromThread)
+    await in_time(messaging.start())
     messenger = Messenger("caller", caller_bus, reactor)
     order: list[int] = []
     most = 0
@@ -144,11 +144,11 @@ async def test_ten_thousand_requests(two_buses: tuple[Bus, Bus], reactor: Any) -
     assert most == IN_FLIGHT
     assert messenger.pending == 0
     assert messenger.counts == {"sent": REQUESTS}
-    assert room.counts == {"received": REQUESTS, "answered": REQUESTS, "success": REQUESTS}
+    assert messaging.counts == {"received": REQUESTS, "answered": REQUESTS, "success": REQUESTS}
     assert invoker.active == set()
     messenger.close()
-    await in_time(room.stop())
-    await in_time(room.close())
+    await in_time(messaging.stop())
+    await in_time(messaging.close())
 
 
 NEVER = f"""{IMPORTS}

@@ -15,11 +15,11 @@ from rpiserve.core.context import Surroundings
 from rpiserve.core.thread_bridge import Link
 from rpiserve.declare.registry import Registry
 from rpiserve.errors import AlreadyAnswered, BusUnavailable, MessageError, RemoteError
-from rpiserve.messaging import service as rooms
+from rpiserve.messaging import service as service_module
 from rpiserve.messaging.bus import BusState
 from rpiserve.messaging.memory_bus import MemoryBus
 from rpiserve.messaging.requests import Messenger
-from rpiserve.messaging.service import MessagingRoom
+from rpiserve.messaging.service import MessagingService
 
 SECRET = "what is nobody's business"
 
@@ -70,22 +70,24 @@ class House(Bench):
         self.invoker.surroundings = Surroundings("the broadcast", "the cache")
         self.replies: list[dict[str, Any]] = []
         self.bus.subscribe("me", lambda _, message: self.replies.append(wire.parse(message)))
-        self._room: MessagingRoom | None = None
+        self._messaging: MessagingService | None = None
 
     @property
-    def room(self) -> MessagingRoom:
-        """The room, which is made and started at the first use."""
-        if self._room is None:
+    def messaging(self) -> MessagingService:
+        """The messaging, which is made and started at the first use."""
+        if self._messaging is None:
             link: Link[Messenger] = Link("the bus")
             registry = self.registry
-            self._room = MessagingRoom("svc", registry.actions, registry.listeners, self.bus, self.invoker, link=link)
-            link.open(self._room.messenger, self._to_reactor)
-            assert self._room.start().called
-        return self._room
+            self._messaging = MessagingService(
+                "svc", registry.actions, registry.listeners, self.bus, self.invoker, link=link
+            )
+            link.open(self._messaging.messenger, self._to_reactor)
+            assert self._messaging.start().called
+        return self._messaging
 
     def send(self, message: bytes | dict[str, Any], channel: str = "svc") -> None:
         """Send a message, and let all that is under way arrive."""
-        assert self.room
+        assert self.messaging
         self.bus.publish(channel, message if isinstance(message, bytes) else wire.encode(message))
         self.turn()
 
@@ -124,9 +126,9 @@ def house() -> Iterator[House]:
     house = House()
     yield house
     assert house.idle
-    assert house.room._under_way == dict.fromkeys(house.room._under_way, 0)
-    assert house.room._bytes == 0
-    house.room.close()
+    assert house.messaging._under_way == dict.fromkeys(house.messaging._under_way, 0)
+    assert house.messaging._bytes == 0
+    house.messaging.close()
 
 
 @dataclass
@@ -162,7 +164,7 @@ def test_what_a_handler_returns(house: House) -> None:
     assert house.replies == [
         {"status": "success", "payload": {"status": "healthy"}, "request_id": "abc", "final": True}
     ]
-    assert house.room.counts == {"received": 1, "answered": 1, "success": 1}
+    assert house.messaging.counts == {"received": 1, "answered": 1, "success": 1}
 
 
 def test_an_async_handler(house: House) -> None:
@@ -229,7 +231,13 @@ def test_a_direct_message(house: House, logged_failures: list[LogEvent]) -> None
     house.end()
     assert got == [({"level": 3, "reply_to": "me"}, None)]
     assert house.replies == []
-    assert house.room.counts == {"received": 3, "answered": 3, "success": 1, "unknown_action": 1, "handler_error": 1}
+    assert house.messaging.counts == {
+        "received": 3,
+        "answered": 3,
+        "success": 1,
+        "unknown_action": 1,
+        "handler_error": 1,
+    }
     logged_failures.clear()
 
 
@@ -262,7 +270,7 @@ def test_replying_through_response(house: House) -> None:
     house.request()
     house.end()
     assert house.reply == ("success", {"a": 1})
-    assert house.room.counts == {"received": 1, "answered": 1, "success": 1}
+    assert house.messaging.counts == {"received": 1, "answered": 1, "success": 1}
     assert [each.result for each in receivers] == [1]  # this pool works on the reactor's thread
 
 
@@ -286,7 +294,7 @@ def test_an_error_of_the_handlers_own(house: House) -> None:
 
     house.request()
     assert house.refusal == ("handler_error", "too dry")
-    assert house.room.counts["handler_error"] == 1
+    assert house.messaging.counts["handler_error"] == 1
 
 
 def test_a_second_final_answer(house: House) -> None:
@@ -335,7 +343,7 @@ def test_an_error_after_the_answer(house: House, logged_failures: list[LogEvent]
     assert house.reply == ("success", 1)
     [event] = logged_failures
     assert event["log_failure"].check(ZeroDivisionError)
-    assert house.room.counts == {"received": 1, "answered": 1, "success": 1}
+    assert house.messaging.counts == {"received": 1, "answered": 1, "success": 1}
     logged_failures.clear()
 
 
@@ -395,7 +403,7 @@ def test_an_invalid_payload(house: House, payload: Any, field: str) -> None:
     assert [each["argument"] for each in error["errors"]] == [field]
     assert field in error["error"]
     assert "incident" not in error
-    assert house.room.counts["invalid_payload"] == 1
+    assert house.messaging.counts["invalid_payload"] == 1
 
 
 def test_a_long_error(house: House) -> None:
@@ -424,7 +432,7 @@ def test_a_class_that_fails(house: House) -> None:
     code, text = house.refusal
     assert (code, SECRET in text, "KeyError" in text) == ("invalid_payload", False, True)
     house.send({"kind": "odd"}, "news")
-    assert house.room.counts["broken"] == 1
+    assert house.messaging.counts["broken"] == 1
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
@@ -483,7 +491,7 @@ def test_a_result_that_is_too_large(house: House, logged_failures: list[LogEvent
     code, text = house.refusal
     assert code == "unserializable"
     assert "a message may have 1048576 bytes" in text
-    assert house.room.counts == {"received": 1, "answered": 1, "unserializable": 1}
+    assert house.messaging.counts == {"received": 1, "answered": 1, "unserializable": 1}
     logged_failures.clear()
 
 
@@ -504,7 +512,7 @@ def test_a_reply_that_is_refused(house: House, logged_failures: list[LogEvent]) 
         "the answer of a could not be sent: it is down",
         "the answer of 'none' could not be sent: it is down",
     ]
-    assert house.room.counts == {"received": 2, "answered": 2, "success": 1, "unknown_action": 1, "unsent": 3}
+    assert house.messaging.counts == {"received": 2, "answered": 2, "success": 1, "unknown_action": 1, "unsent": 3}
     logged_failures.clear()
 
 
@@ -543,7 +551,7 @@ def test_out_of_time_while_running(house: House) -> None:
     assert house.replies == []
     assert late[0].check(AlreadyAnswered)
     assert [event["log_level"] for event in logs] == [LogLevel.warn, LogLevel.warn]
-    assert house.room.counts == {"received": 1, "answered": 1, "timeout": 1}
+    assert house.messaging.counts == {"received": 1, "answered": 1, "timeout": 1}
 
 
 def test_out_of_time_while_waiting(house: House) -> None:
@@ -590,7 +598,7 @@ def test_out_of_time_after_the_answer(house: House) -> None:
         house.turn()
     assert house.reply == ("success", 1)
     assert formatEvent(logs[0]) == "a took too long: no end within 2 s"
-    assert house.room.counts == {"received": 1, "answered": 1, "success": 1}
+    assert house.messaging.counts == {"received": 1, "answered": 1, "success": 1}
 
 
 def test_much_out_of_time(house: House) -> None:
@@ -605,7 +613,7 @@ def test_much_out_of_time(house: House) -> None:
             house.request()
             house.clock.advance(2)
             house.turn()
-    assert house.room.counts["timeout"] == 100
+    assert house.messaging.counts["timeout"] == 100
     assert [formatEvent(event) for event in logs] == [
         "a took too long: no end within 2 s",
         "a took too long: no end within 2 s (30 times since the last such line)",
@@ -653,7 +661,7 @@ def test_a_callers_limit_on_the_reactor(house: House) -> None:
 
 def test_too_many(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond so many requests one is answered ``busy`` and not run; those on the reactor are counted by themselves."""
-    monkeypatch.setattr(rooms, "MOST_UNDER_WAY", 2)
+    monkeypatch.setattr(service_module, "MOST_UNDER_WAY", 2)
 
     @house.action("b")
     async def on_reactor() -> int:
@@ -675,7 +683,7 @@ def test_too_many(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_too_many_on_the_reactor(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The requests that an ``async def`` handles at the same time are bounded, too."""
-    monkeypatch.setattr(rooms, "MOST_UNDER_WAY", 2)
+    monkeypatch.setattr(service_module, "MOST_UNDER_WAY", 2)
     waiting: list[Deferred[int]] = []
 
     @house.action("a")
@@ -693,8 +701,8 @@ def test_too_many_on_the_reactor(house: House, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_too_many_bytes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond so many bytes in all a request is answered ``busy``, until there is room again."""
-    monkeypatch.setattr(rooms, "MOST_BYTES", 1000)
+    """Beyond so many bytes in all a request is answered ``busy``, until there is memory again."""
+    monkeypatch.setattr(service_module, "MOST_BYTES", 1000)
     house.action("a")(lambda: 1)
     house.request(payload="x" * 600)
     house.request(payload="x" * 600)
@@ -756,7 +764,7 @@ def test_what_is_no_request(house: House, message: bytes, reason: str) -> None:
         house.send(message)
     [event] = logs
     assert formatEvent(event).startswith(f"a message on 'svc' was broken: {reason}")
-    assert house.room.counts == {"received": 1, "broken": 1}
+    assert house.messaging.counts == {"received": 1, "broken": 1}
     house.request()
     house.end()
     assert house.reply == ("success", 1)
@@ -772,7 +780,7 @@ def test_complaints_are_rare(house: House) -> None:
         assert len(logs) == 1
         house.clock.advance(0.1)
         house.send(b"\x1b[2J")
-    assert house.room.counts["broken"] == 1002
+    assert house.messaging.counts["broken"] == 1002
     assert formatEvent(logs[1]).endswith("(1001 times since the last such line)")
     assert not re.search(r"[\x00-\x1f]", "".join(map(formatEvent, logs)))
 
@@ -782,7 +790,7 @@ def test_a_reply_to_the_service_itself(house: House) -> None:
     house.action("a")(lambda: 1)
     house.send({"action": "a", "request_id": "1", "reply_to": "svc"})
     house.end()
-    assert house.room.counts == {"received": 2, "answered": 1, "success": 1, "broken": 1}
+    assert house.messaging.counts == {"received": 2, "answered": 1, "success": 1, "broken": 1}
 
 
 # --- listeners -------------------------------------------------------------------------------------------------------
@@ -811,7 +819,7 @@ def test_listeners(house: House) -> None:
         ("heard", "news", {"a": 1}),
         ("heard", "sensors.x", {"payload": 2}),
     ]
-    assert house.room.counts == {"received": 3}
+    assert house.messaging.counts == {"received": 3}
 
 
 def test_a_listener_with_a_class(house: House) -> None:
@@ -828,7 +836,7 @@ def test_a_listener_with_a_class(house: House) -> None:
     house.send({"zone": 3}, "water")
     house.end()
     assert got == [Water(3)]
-    assert house.room.counts == {"received": 3, "broken": 2}
+    assert house.messaging.counts == {"received": 3, "broken": 2}
     assert "heard cannot take it: zone: " in formatEvent(logs[0])
 
 
@@ -871,19 +879,19 @@ def test_a_listener_that_raises(house: House, logged_failures: list[LogEvent]) -
     house.send({"a": 1}, "news")
     assert got == [1]
     assert logged_failures[0]["log_failure"].check(KeyError)
-    assert house.room.counts == {"received": 2, "failed": 1}
+    assert house.messaging.counts == {"received": 2, "failed": 1}
     logged_failures.clear()
 
 
 def test_too_many_broadcasts(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broadcasts beyond what can be handled are counted as dropped, and logged."""
-    monkeypatch.setattr(rooms, "MOST_UNDER_WAY", 1)
+    monkeypatch.setattr(service_module, "MOST_UNDER_WAY", 1)
     house.listen("news")(lambda: None)
     with capturedLogs() as logs:
         house.send({}, "news")
         house.send({}, "news")
     assert formatEvent(logs[0]).startswith("a message on 'news' was dropped: svc has too much to do already")
-    assert house.room.counts == {"received": 2, "dropped": 1}
+    assert house.messaging.counts == {"received": 2, "dropped": 1}
     house.end()
 
 
@@ -894,21 +902,21 @@ def test_stop(house: House) -> None:
     """A stop gives up what waits, waits for what runs, and takes nothing more; each request is answered."""
     house.action("a")(lambda: "done")
     house.listen("news", ordered=True)(lambda: None)
-    room = house.room
+    messaging = house.messaging
     house.request(request_id="runs")
     house.pool.full = True
     house.request(request_id="waits")
     house.send({}, "news")
     house.send({}, "news")
-    assert len(room.running()) == 4
-    stopped = room.stop()
+    assert len(messaging.running()) == 4
+    stopped = messaging.stop()
     late: list[bytes] = []
 
     def send(status: str, payload: bytes, final: bool) -> Deferred[int]:
         late.append(payload)
         return succeed(1)
 
-    room.call_own("a", None, 4, send)
+    messaging.call_own("a", None, 4, send)
     house.turn()
     assert not stopped.called
     assert [(each["request_id"], each["payload"]["code"], each["payload"]["error"]) for each in house.replies] == [
@@ -922,7 +930,7 @@ def test_stop(house: House) -> None:
     house.request()
     house.send({}, "news")
     assert house.replies == []
-    assert room.counts["received"] == 4
+    assert messaging.counts["received"] == 4
 
 
 def test_stop_does_not_wait_for_what_hangs(house: House) -> None:
@@ -930,7 +938,7 @@ def test_stop_does_not_wait_for_what_hangs(house: House) -> None:
     house.action("a", timeout=2)(lambda: 1)
     house.request()
     house.clock.advance(2)
-    assert house.room.stop().called
+    assert house.messaging.stop().called
     house.end()
 
 
@@ -951,23 +959,23 @@ def test_cancelled_at_the_end(house: House, logged_failures: list[LogEvent]) -> 
     assert house.reply == ("success", "early")
     house.request(payload=False)
     house.send({}, "news")
-    stopped = house.room.stop()
+    stopped = house.messaging.stop()
     assert not stopped.called
-    house.room.cancel_asynchronous()
+    house.messaging.cancel_asynchronous()
     house.turn()
     assert stopped.called
     assert house.refusal == ("busy", "svc is shutting down")
-    assert "failed" not in house.room.counts
+    assert "failed" not in house.messaging.counts
     assert logged_failures == []
 
 
 def test_close(house: House) -> None:
     """Closing ends the calls of others that are under way, and the bus."""
     house.bus.subscribe("other", lambda channel, message: None)
-    asked = house.room.call("other", "b", b"null", 5, None)
+    asked = house.messaging.call("other", "b", b"null", 5, None)
     errors: list[Any] = []
     asked.addErrback(lambda failure: errors.append(failure.getErrorMessage()))
-    assert house.room.close().called
+    assert house.messaging.close().called
     house.turn()
     assert errors == ["other.b was given up: it is shutting down here"]
     assert not house.bus.state.connected
@@ -975,17 +983,17 @@ def test_close(house: House) -> None:
 
 def test_reasons(house: House) -> None:
     """It is ready while the bus is connected; else it says since when that is not so, and why."""
-    assert house.room.reasons() == []
+    assert house.messaging.reasons() == []
     house.bus.said = BusState("redis", "Redis", False, 0.0)
-    assert house.room.reasons() == ["Redis is not connected since 1970-01-01T00:00:00.000Z: not yet"]
+    assert house.messaging.reasons() == ["Redis is not connected since 1970-01-01T00:00:00.000Z: not yet"]
     house.bus.said = BusState("redis", "Redis", False, 0.0, "refused")
-    assert house.room.reasons() == ["Redis is not connected since 1970-01-01T00:00:00.000Z: refused"]
+    assert house.messaging.reasons() == ["Redis is not connected since 1970-01-01T00:00:00.000Z: refused"]
 
 
 def test_what_cannot_be_listened_to(house: House, logged_failures: list[LogEvent]) -> None:
     """A channel that the bus refuses is logged, and the rest goes on."""
     house.bus.refusing_subscriptions = True
-    end = house.room.hear(["x"], lambda channel, message: None)
+    end = house.messaging.hear(["x"], lambda channel, message: None)
     end()
     assert [formatEvent(event) for event in logged_failures] == ["cannot listen to 'svc'", "cannot listen to 'x'"]
     logged_failures.clear()
@@ -1004,15 +1012,15 @@ def test_call(house: House) -> None:
 
     steps: list[Any] = []
     outcomes: list[Any] = []
-    house.room.call("svc", "a", b"[1]", 5, steps.append).addCallback(outcomes.append)
+    house.messaging.call("svc", "a", b"[1]", 5, steps.append).addCallback(outcomes.append)
     house.turn()
     assert (steps, outcomes) == ([1], [[[1], "svc"]])
-    house.room.call("svc", "b", b"1", 5, None).addErrback(lambda failure: outcomes.append(failure.value))
+    house.messaging.call("svc", "b", b"1", 5, None).addErrback(lambda failure: outcomes.append(failure.value))
     house.turn()
     assert isinstance(outcomes[1], RemoteError)
     for names in (("a b", "a"), ("svc", "a*")):
         with pytest.raises(MessageError):
-            house.room.call(*names, b"1", 5, None)
+            house.messaging.call(*names, b"1", 5, None)
 
 
 def test_call_own(house: House) -> None:
@@ -1029,14 +1037,14 @@ def test_call_own(house: House) -> None:
         answers.append((status, wire.parse(b'{"it":%b}' % payload)["it"], final))
         return succeed(1)
 
-    house.room.call_own("a", {"zone": 2}, 10, send)
+    house.messaging.call_own("a", {"zone": 2}, 10, send)
     assert answers == [
         ("progress", "soon", False),
         ("success", [2, None, {"action": "a", "payload": {"zone": 2}}], True),
     ]
     answers.clear()
-    house.room.call_own("none", None, 4, send)
-    house.room.call_own("a", None, 4, send)
+    house.messaging.call_own("none", None, 4, send)
+    house.messaging.call_own("a", None, 4, send)
     assert [payload["code"] for _, payload, _ in answers] == ["unknown_action", "invalid_payload"]
 
 
@@ -1044,14 +1052,14 @@ def test_publish_and_hear(house: House) -> None:
     """Others can send to any channel and listen to any, until they end it."""
     heard: list[tuple[str, bytes]] = []
     receiver = cast(Callable[[str, bytes], object], lambda channel, message: heard.append((channel, message)))
-    end = house.room.hear(["a", "b*"], receiver)
+    end = house.messaging.hear(["a", "b*"], receiver)
     counts: list[int] = []
     for channel in ("a", "bc", "c"):
-        house.room.publish(channel, b"{}").addCallback(counts.append)
+        house.messaging.publish(channel, b"{}").addCallback(counts.append)
     house.turn()
     assert (counts, heard) == ([1, 1, 0], [("a", b"{}"), ("bc", b"{}")])
     end()
-    house.room.publish("a", b"{}").addCallback(counts.append)
+    house.messaging.publish("a", b"{}").addCallback(counts.append)
     assert counts == [1, 1, 0, 0]
     with pytest.raises(MessageError, match="is no channel"):
-        house.room.publish("", b"{}")
+        house.messaging.publish("", b"{}")

@@ -22,7 +22,7 @@ from twisted.logger import LogEvent, capturedLogs, formatEvent
 from rpiserve.core import retry
 from rpiserve.declare.timetables import PERIODS, CronLine, Repeat, Schedule, Timetable
 from rpiserve.polling import cadence
-from rpiserve.polling.cadence import LONGEST_SLEEP, Cadence, FixedDelay, FixedRate, Planned
+from rpiserve.polling.cadence import LONGEST_SLEEP, Cadence, CadenceStatus, FixedDelay, FixedRate, Planned
 
 BERLIN = ZoneInfo("Europe/Berlin")
 BOOT = datetime(2026, 7, 1, 3, 59, 30, tzinfo=UTC)
@@ -121,7 +121,9 @@ class Machine:
     def next_run(self) -> datetime:
         """Return what is shown as the next run."""
         assert self.cadence is not None
-        return datetime.fromisoformat(self.cadence.report()["next_run"])
+        next_run = self.cadence.status().next_run
+        assert next_run is not None
+        return datetime.fromtimestamp(next_run, UTC)
 
     def stop(self) -> None:
         """Stop: no delayed call is left but that of a run under way."""
@@ -242,22 +244,26 @@ def test_a_reactor_that_was_held_up() -> None:
     machine.stop()
 
 
-def test_the_report() -> None:
-    """The next run is shown by the plan's own wall clock with its offset, during a run as well."""
+def test_status() -> None:
+    """The status has the plan, its zone and the next run, during a run as well, by the wall clock as it is set."""
     machine = Machine(takes=10)
     plan = KINDS["daily"]
     planned = Planned(lambda now: plan.timetable(now, BERLIN), "daily × 1", BERLIN, machine.clock, machine.wall)
     machine.cadence = planned
-    usual = {"interval": None, "schedule": "daily × 1", "timezone": "Europe/Berlin"}
-    assert planned.report() == usual | {"next_run": None}
+
+    def due(*date: int) -> CadenceStatus:
+        next_run = datetime(*date, tzinfo=BERLIN).timestamp()  # type: ignore[arg-type]
+        return CadenceStatus(schedule="daily × 1", timezone=BERLIN, next_run=next_run)
+
+    assert planned.status() == CadenceStatus(schedule="daily × 1", timezone=BERLIN, next_run=None)
     planned.start(machine.begin)
-    assert planned.report() == usual | {"next_run": "2026-07-01T06:00:00+02:00"}
+    assert planned.status() == due(2026, 7, 1, 6)
     machine.wait(35)
     assert machine.running
-    assert planned.report() == usual | {"next_run": "2026-07-02T06:00:00+02:00"}
+    assert planned.status() == due(2026, 7, 2, 6)
     machine.set(86_400 * 120)
     machine.wait(30)
-    assert planned.report() == usual | {"next_run": "2026-10-29T06:00:00+01:00"}
+    assert planned.status() == due(2026, 10, 29, 6)
     machine.stop()
 
 
@@ -467,15 +473,15 @@ def machine() -> Iterator[Machine]:
 def test_fixed_rate(machine: Machine) -> None:
     """Runs begin at multiples of the interval, whatever the wall clock does; the report says when the next one does."""
     machine.cadence = FixedRate("a", 10, machine.clock, machine.wall)
-    assert machine.cadence.report()["next_run"] is None
+    assert machine.cadence.status().next_run is None
     machine.cadence.start(machine.begin)
     machine.wait(15)
     machine.set(-400 * DAY)
     machine.wait(10)
     assert [elapsed for elapsed, _ in machine.runs] == [0, 10, 20]
     machine.set(400 * DAY)
-    shown = {"interval": 10, "schedule": None, "timezone": None, "next_run": "2026-07-01T04:00:00.000Z"}
-    assert machine.cadence.report() == shown
+    next_run = datetime(2026, 7, 1, 4, tzinfo=UTC).timestamp()
+    assert machine.cadence.status() == CadenceStatus(interval=10, next_run=next_run)
 
 
 def test_fixed_rate_and_overruns(machine: Machine) -> None:
@@ -493,7 +499,7 @@ def test_fixed_rate_and_overruns(machine: Machine) -> None:
     assert machine.cadence.missed == 4
     warning = "slow did not end within its interval of 10 s: runs are missed"
     assert [formatEvent(event) for event in logged] == [warning, f"{warning} (3 times since the last such line)"]
-    assert machine.cadence.report()["next_run"] is None
+    assert machine.cadence.status().next_run is None
     with capturedLogs() as logged:
         machine.wait(15)
     assert machine.cadence.missed == 5
@@ -589,11 +595,11 @@ def test_fixed_delay(machine: Machine) -> None:
     machine.takes = 3
     machine.cadence = FixedDelay(10, machine.clock, machine.wall)
     machine.cadence.start(machine.begin)
-    assert machine.cadence.report()["next_run"] is None
+    assert machine.cadence.status().next_run is None
     machine.wait(20)
     assert [elapsed for elapsed, _ in machine.runs] == [0, 13]
-    shown = {"interval": 10, "schedule": None, "timezone": None, "next_run": "2026-07-01T03:59:56.000Z"}
-    assert machine.cadence.report() == shown
+    next_run = datetime(2026, 7, 1, 3, 59, 56, tzinfo=UTC).timestamp()
+    assert machine.cadence.status() == CadenceStatus(interval=10, next_run=next_run)
     machine.failures = 3
     machine.wait(9.5)
     assert machine.next_run() == BOOT + timedelta(seconds=29 + retry.delay(3, 10))

@@ -11,28 +11,28 @@ from rpiserve.data.tree import DataTree
 from rpiserve.declare.handler import Handler
 from rpiserve.declare.registry import Registry
 from rpiserve.errors import SensorError
-from rpiserve.polling.handlers import SensorsRoom
+from rpiserve.polling.handlers import HandlerPolling
 
 
 class House(Bench):
-    """A registry, and the room that is made of it."""
+    """A registry, and the polling of what it declares."""
 
     def __init__(self) -> None:
         super().__init__()
         self.registry = Registry()
         self.tree = DataTree("boot", self.clock.seconds, self.clock.seconds)
-        self.room: SensorsRoom | None = None
+        self.polling: HandlerPolling | None = None
 
-    def make(self) -> SensorsRoom:
-        """Make the room of what has been declared."""
-        self.room = SensorsRoom(self.registry, self.invoker, self.tree, self.clock, self.clock.seconds)
-        return self.room
+    def make(self) -> HandlerPolling:
+        """Make the polling of what has been declared."""
+        self.polling = HandlerPolling(self.registry, self.invoker, self.tree, self.clock, self.clock.seconds)
+        return self.polling
 
-    def start(self) -> SensorsRoom:
-        """Make the room and start it."""
-        room = self.make()
-        room.start()
-        return room
+    def start(self) -> HandlerPolling:
+        """Make the polling and start it."""
+        polling = self.make()
+        polling.start()
+        return polling
 
     def state(self, path: str) -> str:
         """Return the state of a value."""
@@ -42,11 +42,11 @@ class House(Bench):
 
 @pytest.fixture
 def house() -> Iterator[House]:
-    """A house, of which nothing is left once its room has stopped and what runs has ended."""
+    """A house, of which nothing is left once its polling has stopped and what runs has ended."""
     house = House()
     yield house
-    assert house.room is not None
-    stopped = house.room.stop()
+    assert house.polling is not None
+    stopped = house.polling.stop()
     while house.pool.jobs:
         house.pool.end()
     assert stopped.called
@@ -72,7 +72,7 @@ def loop(running: Callable[[], bool]) -> None:
 
 
 def test_making_it_starts_nothing(house: House) -> None:
-    """A room that has not been started has nothing under way, and can be stopped."""
+    """Polling that has not been started has nothing under way, and can be stopped."""
     house.registry.sensor("a")(lambda: 1)
     house.registry.thread("serial")(loop)
     assert house.make().stop().called
@@ -80,9 +80,9 @@ def test_making_it_starts_nothing(house: House) -> None:
 
 
 def test_empty(house: House) -> None:
-    """An app without sensors has a room all the same."""
-    room = house.start()
-    assert (room.report(), room.reasons()) == ([], [])
+    """An app without sensors has polling all the same."""
+    polling = house.start()
+    assert (polling.statuses(), polling.reasons()) == ([], [])
 
 
 def test_all_start_at_once(house: House) -> None:
@@ -92,16 +92,15 @@ def test_all_start_at_once(house: House) -> None:
     registry.sensor("a")(lambda: 1)
     registry.background("check", 30)(lambda: None)
     registry.every(5, lambda: None, name="every")
-    room = house.start()
+    polling = house.start()
     assert len(house.pool.jobs) == 4
-    shown = [(report["name"], report["kind"], report["interval"]) for report in room.report()]
+    shown = [(status.name, status.kind, status.interval) for status in polling.statuses()]
     assert shown == [
         ("a", "sensor", 60),
         ("check", "background", 30),
         ("every", "every", 5),
         ("serial", "thread", None),
     ]
-    assert len({tuple(report) for report in room.report()}) == 1  # all have the same fields
 
 
 def test_buses_are_told_apart(house: House) -> None:
@@ -136,7 +135,7 @@ class BrokenTree(DataTree):
 
 
 def test_ageing_that_fails_is_noticed(house: House, logged_failures: list[LogEvent]) -> None:
-    """An error of our own in the ageing is logged, and the room can still be stopped."""
+    """An error of our own in the ageing is logged, and the polling can still be stopped."""
     house.tree = BrokenTree("boot", house.clock.seconds, house.clock.seconds)
     house.start()
     house.clock.advance(1)
@@ -146,22 +145,22 @@ def test_ageing_that_fails_is_noticed(house: House, logged_failures: list[LogEve
 
 
 def test_reasons(house: House, logged_failures: list[LogEvent]) -> None:
-    """The room is ready when all handlers are prepared; until then it says which is not, and why."""
+    """The polling is ready when all handlers are prepared; until then it says which is not, and why."""
     meter = Meter()
     house.registry.every(5, meter)
     house.registry.sensor("a")(lambda: 1)
     house.registry.thread("serial")(loop)
-    room = house.make()
-    assert room.reasons() == ["Meter is not prepared: not yet"]
-    room.start()
+    polling = house.make()
+    assert polling.reasons() == ["Meter is not prepared: not yet"]
+    polling.start()
     house.pool.end()
-    assert room.reasons() == ["Meter is not prepared: no meter"]
+    assert polling.reasons() == ["Meter is not prepared: no meter"]
     logged_failures.clear()
     meter.there = True
     house.clock.advance(1)
     while house.pool.jobs:
         house.pool.end()
-    assert room.reasons() == []
+    assert polling.reasons() == []
 
 
 def test_stop_waits_for_what_runs(house: House) -> None:
@@ -181,7 +180,7 @@ def test_stop_waits_for_what_runs(house: House) -> None:
 def test_stop_does_not_wait_for_what_is_stuck(house: House, logged_failures: list[LogEvent]) -> None:
     """A hung handler does not hold up the stop."""
     house.registry.sensor("a", every=10)(lambda: 1)
-    room = house.start()
+    polling = house.start()
     house.clock.advance(10)
-    assert room.stop().called
+    assert polling.stop().called
     logged_failures.clear()

@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import attrs
 import pytest
 from fake_pool import Bench
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 
+from rpiserve.core.handler_status import HandlerStatus
 from rpiserve.declare.handler import UserFunction
 from rpiserve.polling.long_running import STEADY, LongRunner
 
@@ -57,9 +59,9 @@ def failing(logged_failures: list[LogEvent]) -> Iterator[list[LogEvent]]:
     logged_failures.clear()
 
 
-def at(seconds: float) -> str:
-    """Return a time after the start as it is shown."""
-    return datetime.fromtimestamp(NOW + seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def at(seconds: float) -> Any:
+    """Return what equals a time after the start, in seconds since the epoch, to the millisecond."""
+    return pytest.approx(NOW + seconds, abs=0.0005)
 
 
 def test_runs_without_a_time_limit(line: Line) -> None:
@@ -76,7 +78,7 @@ def test_is_not_started_again_when_it_returns(line: Line) -> None:
     line.runner.start()
     line.pool.end()
     assert line.idle
-    assert line.runner.report()["state"] == "finished"
+    assert line.runner.status().state == "finished"
 
 
 @pytest.mark.usefixtures("failing")
@@ -118,7 +120,7 @@ def test_failures_are_logged(line: Line, failing: list[LogEvent]) -> None:
         line.clock.advance(line.clock.getDelayedCalls()[0].getTime() - line.clock.seconds())
     assert ["log_failure" in event for event in failing] == [True, False]
     assert str(formatEvent(failing[0])).startswith("serial failed, incident ")
-    assert line.runner.report()["error"].startswith("ValueError (incident ")
+    assert line.runner.status().error.startswith("ValueError (incident ")
 
 
 @pytest.mark.usefixtures("failing")
@@ -131,11 +133,11 @@ def test_works_again(line: Line) -> None:
         line.clock.advance(pause)
     with capturedLogs() as logs:
         line.clock.advance(STEADY - 1)
-        assert line.runner.report()["error"] is not None
+        assert line.runner.status().error is not None
         line.clock.advance(1)
         line.clock.advance(10 * STEADY)
     assert [formatEvent(event) for event in logs] == ["serial works again after 2 failures in 63 s"]
-    assert (line.runner.report()["state"], line.runner.report()["error"]) == ("running", None)
+    assert (line.runner.status().state, line.runner.status().error) == ("running", None)
 
 
 @pytest.mark.usefixtures("failing")
@@ -154,7 +156,7 @@ def test_no_thread_to_be_had(line: Line) -> None:
     """When the system gives no thread it is tried again."""
     line.pool.error = RuntimeError("can't start new thread")
     line.runner.start()
-    assert line.runner.report()["state"] == "error"
+    assert line.runner.status().state == "error"
     line.pool.error = None
     line.clock.advance(1)
     assert len(line.pool.jobs) == 1
@@ -198,42 +200,28 @@ def test_stop_before_start_and_after_the_end(line: Line) -> None:
 
 
 @pytest.mark.usefixtures("failing")
-def test_report(line: Line) -> None:
+def test_status(line: Line) -> None:
     """What is shown of it: while it runs, while it rests after a failure, when the clock was set, and at its end."""
     line.runner.start()
-    running: dict[str, Any] = {
-        "name": "serial",
-        "kind": "thread",
-        "interval": None,
-        "bus": None,
-        "state": "running",
-        "error": None,
-        "last_run": at(0),
-        "duration": None,
-        "schedule": None,
-        "timezone": None,
-        "next_run": None,
-        "runs": 1,
-        "failures": 0,
-        "missed": 0,
-        "stuck": False,
-    }
-    assert line.runner.report() == running
+    running = HandlerStatus(name="serial", kind="thread", state="running", last_run=at(0), runs=1)
+    assert line.runner.status() == running
     line.error = ValueError()
     line.clock.advance(5)
     line.pool.end()
-    report = line.runner.report()
-    assert report == running | {"state": "error", "failures": 1, "next_run": at(6), "error": report["error"]}
+    status = line.runner.status()
+    assert status.error is not None
+    assert status == attrs.evolve(running, state="error", failures=1, next_run=at(6), error=status.error)
     line.shift = 3600
-    assert line.runner.report()["next_run"] == at(3606)
+    assert line.runner.status().next_run == at(3606)
     line.clock.advance(1)
-    report = line.runner.report()
-    assert report == running | {"runs": 2, "failures": 1, "last_run": at(3606), "error": report["error"]}
+    status = line.runner.status()
+    assert status == attrs.evolve(running, runs=2, failures=1, last_run=at(3606), error=status.error)
     line.error = None
     line.pool.end()
-    assert line.runner.report() == running | {"state": "finished", "runs": 2, "failures": 1, "last_run": at(3606)}
+    finished = attrs.evolve(running, state="finished", runs=2, failures=1, last_run=at(3606))
+    assert line.runner.status() == finished
 
 
-def test_report_before_the_start(line: Line) -> None:
+def test_status_before_the_start(line: Line) -> None:
     """Before it is started there is no last run."""
-    assert (line.runner.report()["runs"], line.runner.report()["last_run"]) == (0, None)
+    assert (line.runner.status().runs, line.runner.status().last_run) == (0, None)

@@ -4,12 +4,15 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import attrs
 import pytest
 from fake_pool import Bench
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 
+from rpiserve.core.handler_status import HandlerStatus
 from rpiserve.core.runner import Resource
+from rpiserve.data import encoding
 from rpiserve.data.paths import parse_path
 from rpiserve.data.tree import DataTree
 from rpiserve.declare.handler import Handler
@@ -132,9 +135,9 @@ class Meter(Handler):
 BROKEN = SensorError("the wire is cut")
 
 
-def at(seconds: float) -> str:
-    """Return a time after the start as it is shown."""
-    return datetime.fromtimestamp(NOW + seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def at(seconds: float) -> Any:
+    """Return what equals a time after the start, in seconds since the epoch, to the millisecond."""
+    return pytest.approx(NOW + seconds, abs=0.0005)
 
 
 def texts(events: list[LogEvent]) -> list[str]:
@@ -152,7 +155,7 @@ def test_fixed_rate(house: House) -> None:
     assert script.starts == [0]
     house.seconds(45)
     assert script.starts == [0, 10, 20, 30, 40]
-    assert (poller.tally.runs, poller.tally.failures, poller.report()["missed"]) == (5, 0, 0)
+    assert (poller.tally.runs, poller.tally.failures, poller.status().missed) == (5, 0, 0)
 
 
 def test_fixed_rate_does_not_drift(house: House) -> None:
@@ -163,7 +166,7 @@ def test_fixed_rate_does_not_drift(house: House) -> None:
         house.seconds(8)
         house.pool.end()
         house.seconds(2)
-    assert poller.report()["missed"] == 0
+    assert poller.status().missed == 0
     assert len(house.pool.jobs) == 1
 
 
@@ -180,7 +183,7 @@ def test_overrun(house: House, took: float, missed: int, next_start: float) -> N
     house.seconds(next_start - took - 0.5)
     assert poller.tally.runs == 1
     house.seconds(0.5)
-    assert (poller.tally.runs, poller.report()["missed"]) == (2, missed)
+    assert (poller.tally.runs, poller.status().missed) == (2, missed)
 
 
 def test_overruns_are_logged_ever_more_rarely(house: House) -> None:
@@ -195,7 +198,7 @@ def test_overruns_are_logged_ever_more_rarely(house: House) -> None:
     warning = "a did not end within its interval of 10 s: runs are missed"
     more = [f" ({times} times since the last such line)" for times in (2, 18)]
     assert texts(logs) == [warning, *(warning + times for times in more)]
-    assert poller.report()["missed"] == 60
+    assert poller.status().missed == 60
 
 
 def test_reading_of_which_a_late_reactor_hears_late(house: House) -> None:
@@ -210,9 +213,9 @@ def test_reading_of_which_a_late_reactor_hears_late(house: House) -> None:
         [(end, *arguments)] = arrived
         end(*arguments)
         house.clock.advance(0)
-    assert (poller.report()["duration"], poller.report()["state"]) == (0.5, "ok")
+    assert (poller.status().duration, poller.status().state) == (0.5, "ok")
     house.seconds(4.5)
-    assert (poller.tally.runs, poller.report()["missed"]) == (2, 2)
+    assert (poller.tally.runs, poller.status().missed) == (2, 2)
     assert logs == []
     arrived.clear()
     house.pool.end()
@@ -228,7 +231,7 @@ def test_reactor_that_was_held_up(house: House) -> None:
     assert script.starts == [0, 57]
     house.seconds(10)
     assert script.starts == [0, 57, 60]
-    assert poller.report()["missed"] == 4
+    assert poller.status().missed == 4
 
 
 def test_fixed_delay(house: House) -> None:
@@ -241,7 +244,7 @@ def test_fixed_delay(house: House) -> None:
         assert poller.tally.runs == runs
         house.seconds(0.5)
         assert poller.tally.runs == runs + 1
-    assert poller.report()["missed"] == 0
+    assert poller.status().missed == 0
 
 
 @pytest.mark.usefixtures("failing")
@@ -262,7 +265,7 @@ def test_backoff_at_a_fixed_rate(house: House, every: float, starts: list[float]
     house.seconds(starts[-1] + 0.5)
     assert script.starts == starts
     assert poller.tally.failures == len(starts)
-    assert poller.report()["missed"] == 0
+    assert poller.status().missed == 0
 
 
 @pytest.mark.parametrize(("every", "starts"), [(1, [0, 1, 3, 7, 15, 31, 63, 123, 183]), (90, [0, 90, 180])])
@@ -298,7 +301,7 @@ def test_backoff_counts_from_the_end_of_the_run(house: House) -> None:
     house.seconds(14.5)
     assert poller.tally.runs == 2
     house.seconds(0.5)
-    assert (poller.tally.runs, poller.report()["missed"]) == (3, 2)
+    assert (poller.tally.runs, poller.status().missed) == (3, 2)
 
 
 # --- what becomes of its readings ---------------------------------------------------------------
@@ -311,7 +314,7 @@ def test_reading(house: House) -> None:
     assert house.value("basement/room") == 21.5
     meta = house.meta("basement/room")
     del meta["value"]
-    assert meta == {"unit": "°C", "time": at(0), "age": 3, "state": "ok", "error": None}
+    assert meta == {"unit": "°C", "time": encoding.timestamp(NOW), "age": 3, "state": "ok", "error": None}
 
 
 def test_mapping_replaces_what_was_there(house: House) -> None:
@@ -356,7 +359,7 @@ def test_unknown_failure_is_not_shown(house: House) -> None:
     """Of an exception that is not ours only the class and an incident are shown, in the report as in the data."""
     poller = house.sensor(Script(house, 1, ValueError("secret")), reactor=True)
     house.seconds(10)
-    for shown in (poller.report()["error"], house.meta()["error"]):
+    for shown in (poller.status().error, house.meta()["error"]):
         assert shown.startswith("ValueError (incident ")
         assert "secret" not in shown
 
@@ -367,7 +370,7 @@ def test_no_reading(house: House) -> None:
     poller = house.sensor(Script(house, 1, None), reactor=True)
     house.seconds(10)
     assert house.value() == 1
-    assert poller.report()["error"] == "the reading is None: the function has returned nothing"
+    assert poller.status().error == "the reading is None: the function has returned nothing"
     assert poller.tally.failures == 1
 
 
@@ -387,8 +390,8 @@ def test_reading_that_cannot_be_served(house: House, reading: object, place: str
     poller = house.sensor(Script(house, 1, reading), "basement", reactor=True)
     house.seconds(10)
     assert house.value("basement") == 1
-    assert place in poller.report()["error"]
-    assert "incident" not in poller.report()["error"]
+    assert place in poller.status().error
+    assert "incident" not in poller.status().error
 
 
 def test_what_a_handler_returns_is_of_no_concern(house: House) -> None:
@@ -396,7 +399,7 @@ def test_what_a_handler_returns_is_of_no_concern(house: House) -> None:
     poller = house.handler(Script(house, None, b"bytes", 5), reactor=True)
     house.seconds(20)
     assert (poller.tally.runs, poller.tally.failures) == (3, 0)
-    assert poller.report()["state"] == "ok"
+    assert poller.status().state == "ok"
 
 
 @pytest.mark.usefixtures("failing")
@@ -450,13 +453,13 @@ def test_prepare_is_tried_again(house: House) -> None:
     house.seconds(122)
     assert prepare.starts == [0, 1, 3, 7, 15, 31, 63]
     assert poller.reasons() == ["Meter is not prepared: the wire is cut"]
-    assert (poller.report()["state"], poller.report()["next_run"]) == ("error", at(123))
-    assert (poller.tally.runs, poller.report()["last_run"], poller.report()["duration"]) == (0, None, None)
+    assert (poller.status().state, poller.status().next_run) == ("error", at(123))
+    assert (poller.tally.runs, poller.status().last_run, poller.status().duration) == (0, None, None)
     house.seconds(121.5)
     assert prepare.starts[7:] == [123, 183, 243]
     assert invoke.starts == [243]
     assert poller.reasons() == []
-    assert (poller.report()["state"], poller.report()["error"]) == ("ok", None)
+    assert (poller.status().state, poller.status().error) == ("ok", None)
 
 
 def test_log_of_preparing(house: House, failing: list[LogEvent]) -> None:
@@ -473,12 +476,12 @@ def test_prepare_that_hangs(house: House) -> None:
     """A `prepare` that hangs has failed; it is tried again only after its thread has returned."""
     poller = house.handler(Meter(Script(house, None), Script(house, None)), timeout=20)
     house.seconds(20)
-    assert poller.report()["stuck"]
+    assert poller.status().stuck
     assert poller.reasons() == ["Meter is not prepared: no end within 20 s"]
     house.seconds(1000)
     assert len(house.pool.jobs) == 1
     house.pool.end()
-    assert not poller.report()["stuck"]
+    assert not poller.status().stuck
     house.seconds(1)
     house.pool.end()
     assert poller.reasons() == []
@@ -511,23 +514,23 @@ def test_hanging_reading(house: House, failing: list[LogEvent], fixed_delay: boo
     house.pool.end()
     house.seconds(10)
     house.seconds(14.5)
-    assert not poller.report()["stuck"]
+    assert not poller.status().stuck
     house.seconds(0.5)
-    assert poller.report()["stuck"]
-    assert poller.report()["duration"] == 15
-    assert (poller.tally.failures, poller.report()["state"]) == (1, "error")
+    assert poller.status().stuck
+    assert poller.status().duration == 15
+    assert (poller.tally.failures, poller.status().state) == (1, "error")
     assert (house.meta()["state"], house.meta()["error"]) == ("error", "no end within 15 s")
     house.seconds(1000)
     assert (poller.tally.runs, len(house.pool.jobs), poller.tally.failures) == (2, 1, 1)
     house.pool.end()  # at 1025
-    assert not poller.report()["stuck"]
-    assert poller.report()["duration"] == 15
+    assert not poller.status().stuck
+    assert poller.status().duration == 15
     assert house.value() == 1  # the late reading is not stored
     house.seconds(10)
     assert poller.tally.runs == 3
     house.pool.end()
     assert (house.value(), house.meta()["state"]) == (3, "ok")
-    assert poller.report()["missed"] == (0 if fixed_delay else 101)
+    assert poller.status().missed == (0 if fixed_delay else 101)
     assert len(failing) == 1
 
 
@@ -543,8 +546,8 @@ def test_async_reading_past_its_time(house: House) -> None:
 
     poller = house.sensor(read, timeout=3)
     house.seconds(3)
-    assert poller.report()["error"] == "no end within 3 s"
-    assert not poller.report()["stuck"]
+    assert poller.status().error == "no end within 3 s"
+    assert not poller.status().stuck
     house.seconds(37)
     assert starts == [0, 10, 30]
 
@@ -566,7 +569,7 @@ def test_bus(house: House) -> None:
     house.pool.end()
     assert house.value("two") == 2
     assert (one.tally.failures, two.tally.failures) == (0, 0)
-    assert two.report()["bus"] == "i2c-1"
+    assert two.status().bus == "i2c-1"
 
 
 def test_bus_that_is_held(house: House, failing: list[LogEvent]) -> None:
@@ -574,9 +577,9 @@ def test_bus_that_is_held(house: House, failing: list[LogEvent]) -> None:
     house.sensor(lambda: 1, "lamp", every=1000, bus="i2c-1", timeout=5)
     other = house.sensor(lambda: 2, "other", bus="i2c-1")
     house.seconds(5)
-    assert other.report()["error"] == "the bus i2c-1 is held by 'lamp', which hangs"
-    assert not other.report()["stuck"]
-    assert other.report()["duration"] is None
+    assert other.status().error == "the bus i2c-1 is held by 'lamp', which hangs"
+    assert not other.status().stuck
+    assert other.status().duration is None
     house.seconds(30)
     assert other.tally.failures == 3  # at 5, 10 and 30
     house.pool.end()
@@ -624,7 +627,7 @@ def test_stop_when_idle(house: House, fixed_delay: bool) -> None:
     house.seconds(3)
     assert poller.stop().called
     assert house.idle
-    assert poller.report()["next_run"] is None
+    assert poller.status().next_run is None
     stopped(house, poller)
 
 
@@ -650,7 +653,7 @@ def test_stop_while_running_and_then_stuck(house: House) -> None:
     house.seconds(3)
     done = poller.stop()
     house.seconds(12)
-    assert poller.report()["stuck"]
+    assert poller.status().stuck
     assert not house.clock.getDelayedCalls()
     house.pool.end()
     assert done.called
@@ -680,7 +683,7 @@ def test_stop_while_waiting_for_the_bus(house: House, prepare: bool) -> None:
         poller = house.sensor(lambda: 2, "two", bus="i2c-1")
     house.sensor(lambda: 3, "three", bus="i2c-1")
     assert poller.stop().called
-    assert (poller.tally.failures, poller.report()["error"]) == (0, None)
+    assert (poller.tally.failures, poller.status().error) == (0, None)
     house.pool.end()
     house.pool.end()
     assert house.value("three") == 3
@@ -752,43 +755,27 @@ def test_a_handler_knows_that_it_stops(house: House) -> None:
     assert seen == [False, True]
 
 
-# --- its report ---------------------------------------------------------------------------------
+# --- its status ---------------------------------------------------------------------------------
 
 
-def test_report(house: House) -> None:
+def test_status(house: House) -> None:
     """All that is shown of a handler, before, while and after it runs."""
     poller = house.sensor(lambda: 1, "a/b", bus="spi")
-    pending = {
-        "name": "a/b",
-        "kind": "sensor",
-        "interval": 10.0,
-        "bus": "spi",
-        "state": "pending",
-        "error": None,
-        "last_run": at(0),
-        "duration": None,
-        "schedule": None,
-        "timezone": None,
-        "next_run": None,
-        "runs": 1,
-        "failures": 0,
-        "missed": 0,
-        "stuck": False,
-    }
-    assert poller.report() == pending
+    pending = HandlerStatus(name="a/b", kind="sensor", bus="spi", state="pending", interval=10, last_run=at(0), runs=1)
+    assert poller.status() == pending
     house.seconds(1.5)
     house.pool.end()
-    assert poller.report() == pending | {"state": "ok", "duration": 1.5, "next_run": at(10)}
+    assert poller.status() == attrs.evolve(pending, state="ok", duration=1.5, next_run=at(10))
 
 
 @pytest.mark.usefixtures("failing")
-def test_report_of_failures(house: House) -> None:
+def test_status_of_failures(house: House) -> None:
     """A handler that has never succeeded is in error, and `next_run` is the slot that will not be skipped."""
     poller = house.sensor(Script(house, BROKEN, BROKEN, BROKEN, 1), reactor=True)
     seen = []
     for _ in range(8):
-        report = poller.report()
-        seen.append((report["state"], report["failures"], report["next_run"]))
+        status = poller.status()
+        seen.append((status.state, status.failures, status.next_run))
         house.seconds(10)
     waiting = ("error", 3, at(70))
     assert seen == [
@@ -810,19 +797,19 @@ def test_next_run_is_when_it_runs(house: House, every: float) -> None:
     script = Script(house, BROKEN)
     poller = house.sensor(script, every=every, reactor=True)
     for _ in range(9):
-        promised, runs = poller.report()["next_run"], poller.tally.runs
+        promised, runs = poller.status().next_run, poller.tally.runs
         while poller.tally.runs == runs:
             house.clock.advance(house.clock.getDelayedCalls()[0].getTime() - house.clock.seconds())
-        assert poller.report()["last_run"] == promised
+        assert poller.status().last_run == pytest.approx(promised, abs=0.0005)
 
 
-def test_report_with_a_fixed_delay(house: House) -> None:
+def test_status_with_a_fixed_delay(house: House) -> None:
     """With a fixed delay the next run is known once the last has ended."""
     poller = house.sensor(lambda: 1, fixed_delay=True)
-    assert poller.report()["next_run"] is None
+    assert poller.status().next_run is None
     house.seconds(3)
     house.pool.end()
-    assert poller.report()["next_run"] == at(13)
+    assert poller.status().next_run == at(13)
 
 
 # --- the wall clock -----------------------------------------------------------------------------
@@ -847,14 +834,15 @@ def test_wall_clock_is_set(house: House, shift: float, fixed_delay: bool, during
     assert (house.meta()["state"], house.meta()["age"]) == ("ok", 0 if during_a_run else 2)
     assert not house.pool.jobs
     began = 12 if fixed_delay and during_a_run else 10
-    assert poller.report()["next_run"] == at(began + 10 + shift)
+    assert poller.status().next_run == at(began + 10 + shift)
     house.seconds(began - 2.5)
     assert not house.pool.jobs
     house.seconds(0.5)
     assert len(house.pool.jobs) == 1
     house.pool.end()
-    assert house.meta()["time"] == poller.report()["last_run"] == at(began + 10 + shift)
-    assert (poller.tally.runs, poller.report()["missed"], poller.tally.failures) == (3, 0, 0)
+    assert poller.status().last_run == at(began + 10 + shift)
+    assert house.meta()["time"] == encoding.timestamp(NOW + began + 10 + shift)
+    assert (poller.tally.runs, poller.status().missed, poller.tally.failures) == (3, 0, 0)
 
 
 @pytest.mark.usefixtures("failing")

@@ -237,9 +237,9 @@ class PollerMachine(RuleBasedStateMachine):
     @invariant()
     def agree(self) -> None:
         """The poller has done what the oracle says."""
-        report, oracle = self.poller.report(), self.oracle
-        assert (report["runs"], report["failures"], report["missed"]) == (oracle.runs, oracle.failures, oracle.missed)
-        assert report["stuck"] is (oracle.state == "stuck")
+        status, oracle = self.poller.status(), self.oracle
+        assert (status.runs, status.failures, status.missed) == (oracle.runs, oracle.failures, oracle.missed)
+        assert status.stuck is (oracle.state == "stuck")
         assert self.begun == oracle.begun
         assert len(self.bench.pool.jobs) == (oracle.state in ("running", "stuck"))
 

@@ -10,7 +10,7 @@ from http_peer import Answer, Peer, make_admission, make_router, make_site, pars
 from twisted.internet.task import Clock
 
 from rpiserve import App
-from rpiserve.commands.calls import CommandsRoom
+from rpiserve.commands.calls import CommandCalls
 from rpiserve.daemon.config import load
 from rpiserve.declare.cors import HEADERS, MAX_AGE, METHODS, READING, CorsPolicy
 from rpiserve.errors import ConfigError, DeclarationError
@@ -261,7 +261,7 @@ class House:
             self.rung += 1
             return self.rung
 
-        room = CommandsRoom(app.commands, self.clock, lambda function, *arguments: function(*arguments), 1)
+        room = CommandCalls(app.commands, self.clock, lambda function, *arguments: function(*arguments), 1)
         admission = make_admission(self.clock, cors=cors, get_commands=get_commands)
         self.site = make_site(
             self.clock, resource=make_router(self.clock, commands=room, admission=admission), admission=admission

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from rpiserve.core.interfaces import Metric, Sample
+from rpiserve.core.metrics import Metric, Sample
 from rpiserve.core.tokens import CONTROL, Token, TokenFile
 from rpiserve.web.access.proxies import is_forwarded
 from rpiserve.web.access.sessions import IDLE_SECONDS, Sessions, secret_in, set_cookie

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred
 
-from rpiserve.core.interfaces import HandlerReports
+from rpiserve.core.handler_status import HandlerStatuses
 from rpiserve.core.tokens import READ
 from rpiserve.data import encoding
 from rpiserve.data.paths import format_path
@@ -57,7 +57,7 @@ class DataEndpoints:
 
     schemas: ClassVar[dict[str, Any]] = {"Leaf": LEAF}
 
-    def __init__(self, tree: DataTree, handlers: HandlerReports) -> None:
+    def __init__(self, tree: DataTree, handlers: HandlerStatuses) -> None:
         self._tree = tree
         self._handlers = handlers
 
@@ -99,10 +99,10 @@ class DataEndpoints:
         return answer_tagged(request, f'"{self._tree.revision(part)}"'.encode(), JSON, part.json)
 
     def _why_missing(self, path: str) -> str:
-        for handler in self._handlers.report():  # that of a sensor has the name of its path
-            if f"{handler['name']}/".startswith(f"{path}/"):
-                why = f": {handler['error']}" if handler["error"] else ""
-                return f"{handler['name']} has not brought a value yet{why}; /sensors tells more"
+        for handler in self._handlers.statuses():  # that of a sensor has the name of its path
+            if f"{handler.name}/".startswith(f"{path}/"):
+                why = f": {handler.error}" if handler.error else ""
+                return f"{handler.name} has not brought a value yet{why}; /sensors tells more"
         return f"there is nothing at {path!r}; /data shows all there is"
 
 

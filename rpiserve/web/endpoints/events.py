@@ -7,7 +7,6 @@ come as ``sensor``, and what is sent on channels of the bus as ``broadcast``.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any, Final
 
 import attrs
@@ -17,7 +16,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from rpiserve.core import wire
-from rpiserve.core.interfaces import HandlerReports, Messaging
+from rpiserve.core.handler_status import HandlerStatus, HandlerStatuses
+from rpiserve.core.interfaces import Messaging
 from rpiserve.core.tokens import READ
 from rpiserve.data import encoding
 from rpiserve.data.changes import Changes, TreeFeed, merge, split
@@ -27,6 +27,7 @@ from rpiserve.data.tree import DataTree
 from rpiserve.declare.names import checked_channel
 from rpiserve.errors import MessageError, PathError
 from rpiserve.web.endpoint import endpoint
+from rpiserve.web.endpoints.handler_status import status_object
 from rpiserve.web.openapi.parts import META, TEXT, array, ok, operation, parameter, problems
 from rpiserve.web.problems import Problem
 from rpiserve.web.server.body import query_of
@@ -40,7 +41,7 @@ SENSOR_TICKS: Final = 10
 """The states of the handlers are looked at with every tenth tick."""
 
 JITTER_SECONDS: Final = 1.0
-"""By how much a handler's next run may move in its report without being news: it is told by two clocks."""
+"""By how much a handler's next run may move without being news: two clocks tell it."""
 
 MOST_NAMED: Final = 16
 """How many paths, and how many channels and patterns, one stream may name."""
@@ -108,7 +109,7 @@ class EventEndpoints:
 
     Args:
         tree: whose changes are told.
-        handlers: who tells of the handlers.
+        handlers: what knows how the handlers are.
         messaging: who hears the broadcasts.
         streams: the streams.
         clock: the reactor's clock, in seconds.
@@ -117,7 +118,7 @@ class EventEndpoints:
     def __init__(
         self,
         tree: DataTree,
-        handlers: HandlerReports,
+        handlers: HandlerStatuses,
         messaging: Messaging,
         streams: Streams,
         clock: IReactorTime,
@@ -129,7 +130,7 @@ class EventEndpoints:
         self._streams = streams
         self._followers: dict[EventStream, Wish] = {}
         self._first_events: dict[tuple[Wish, str | None], bytes] = {}
-        self._reports: dict[str, dict[str, Any]] = {}
+        self._told_statuses: dict[str, HandlerStatus] = {}
         self._ticks = 0
         self._ticker = LoopingCall(self._tick)
         self._ticker.clock = clock
@@ -191,7 +192,7 @@ class EventEndpoints:
             self._feed.advance()
             self._first_events.clear()
         if SENSOR in wish.types and not any(SENSOR in other.types for other in self._followers.values()):
-            self._reports = {report["name"]: report for report in self._handlers.report()}
+            self._told_statuses = {status.name: status for status in self._handlers.statuses()}
 
     def _follow(self, stream: EventStream, wish: Wish, last: bytes | None) -> None:
         self._followers[stream] = wish
@@ -200,8 +201,8 @@ class EventEndpoints:
         if CHANGE in wish.types:
             stream.write(self._first_event(wish, None if last is None else last.decode("latin-1")))
         if SENSOR in wish.types:
-            for report in self._reports.values():
-                stream.send(SENSOR, encoding.encode(report))
+            for status in self._told_statuses.values():
+                stream.send(SENSOR, encoding.encode(status_object(status)))
 
     def _leave(self, stream: EventStream) -> None:
         self._followers.pop(stream, None)
@@ -213,7 +214,7 @@ class EventEndpoints:
             self._ticks += 1
             self._tell_changes()
             if self._ticks % SENSOR_TICKS == 0:
-                self._tell_reports()
+                self._tell_statuses()
         except Exception:  # noqa: BLE001 - whatever it is, the next tick may go well, and nobody else would tell
             log.failure("while telling what has changed")
 
@@ -229,12 +230,13 @@ class EventEndpoints:
             if event := events.get(wish):
                 stream.write(event)
 
-    def _tell_reports(self) -> None:
+    def _tell_statuses(self) -> None:
         if not any(SENSOR in wish.types for wish in self._followers.values()):
             return
-        news = [report for report in self._handlers.report() if _is_news(report, self._reports.get(report["name"]))]
-        self._reports.update({report["name"]: report for report in news})
-        events = [event_bytes(SENSOR, encoding.encode(report)) for report in news]
+        told = self._told_statuses
+        news = [status for status in self._handlers.statuses() if _is_news(status, told.get(status.name))]
+        told.update({status.name: status for status in news})
+        events = [event_bytes(SENSOR, encoding.encode(status_object(status))) for status in news]
         for stream, wish in list(self._followers.items()):
             if SENSOR in wish.types:
                 for event in events:
@@ -273,13 +275,12 @@ class EventEndpoints:
         return {format_path(path): _shown(part, wish.meta, now) for path, part in parts.items()}
 
 
-def _is_news(report: dict[str, Any], before: dict[str, Any] | None) -> bool:
-    if before is None or {**report, "next_run": None} != {**before, "next_run": None}:
+def _is_news(status: HandlerStatus, told: HandlerStatus | None) -> bool:
+    if told is None or attrs.evolve(status, next_run=told.next_run) != told:
         return True
-    then, now = before["next_run"], report["next_run"]
-    if then is None or now is None:
-        return then is not now
-    return abs((datetime.fromisoformat(now) - datetime.fromisoformat(then)).total_seconds()) > JITTER_SECONDS
+    if told.next_run is None or status.next_run is None:
+        return told.next_run is not status.next_run
+    return abs(status.next_run - told.next_run) > JITTER_SECONDS
 
 
 def _shown(part: Part, meta: bool, now: float) -> Any:

@@ -15,7 +15,7 @@ from prometheus_client.exposition import generate_latest
 from twisted import __version__ as twisted_version
 from twisted.internet.defer import Deferred
 
-from rpiserve.core.interfaces import Metric, Sample, Stats
+from rpiserve.core.metrics import Metric, Sample, Stats
 from rpiserve.core.tokens import READ
 from rpiserve.data.changes import leaves
 from rpiserve.data.nodes import ERROR, OK, STALE, Leaf

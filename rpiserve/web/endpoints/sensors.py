@@ -4,10 +4,11 @@ from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred
 
-from rpiserve.core.interfaces import HandlerReports
+from rpiserve.core.handler_status import HandlerStatuses
 from rpiserve.core.tokens import READ
 from rpiserve.data import encoding
 from rpiserve.web.endpoint import endpoint
+from rpiserve.web.endpoints.handler_status import status_object
 from rpiserve.web.openapi.parts import COUNT, TEXT, TEXT_OR_NULL, array, ok, operation, problems, record
 from rpiserve.web.openapi.schemas import ref
 from rpiserve.web.server.request import LimitedRequest
@@ -42,7 +43,7 @@ class SensorEndpoints:
 
     schemas: ClassVar[dict[str, Any]] = {"Sensor": SENSOR}
 
-    def __init__(self, handlers: HandlerReports) -> None:
+    def __init__(self, handlers: HandlerStatuses) -> None:
         self._handlers = handlers
 
     @endpoint(
@@ -57,4 +58,4 @@ class SensorEndpoints:
     )
     def sensors(self, request: LimitedRequest) -> Deferred[None]:
         """List the handlers."""
-        return request.answer_json(encoding.encode(self._handlers.report()))
+        return request.answer_json(encoding.encode([status_object(status) for status in self._handlers.statuses()]))

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from zope.interface import implementer
 
-from rpiserve.core.interfaces import Metric, Sample
+from rpiserve.core.metrics import Metric, Sample
 from rpiserve.web.problems import Problem
 from rpiserve.web.server.request import CHUNK, LimitedRequest
 

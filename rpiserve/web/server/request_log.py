@@ -5,7 +5,6 @@ a value, of a referer neither, and of credentials nothing. What clients send is 
 """
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Final
@@ -15,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.web.http import datetimeToLogString
 
-from rpiserve.core.interfaces import Sample
+from rpiserve.core.metrics import Sample
 from rpiserve.data import encoding
 from rpiserve.logs.outputs import LOST
 from rpiserve.logs.redaction import HIDDEN, redact
@@ -58,9 +57,7 @@ class RequestLog:
         wall: the wall clock, in seconds since the epoch.
     """
 
-    def __init__(
-        self, file: RotatingFile, as_json: bool, clock: IReactorTime, wall: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, file: RotatingFile, as_json: bool, clock: IReactorTime, wall: Callable[[], float]) -> None:
         self._file = file
         self._line = _json if as_json else _combined
         self._clock = clock

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
-from rpiserve.core.interfaces import Metric, Sample
+from rpiserve.core.metrics import Metric, Sample
 from rpiserve.web.server.addresses import is_loopback_ip, network_of
 from rpiserve.web.server.channel import LimitedChannel
 from rpiserve.web.server.request import Admission, LimitedRequest, Limits

@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
+from rpiserve.core.handler_status import HandlerStatus
 from rpiserve.data.nodes import Source
 from rpiserve.data.tree import DataTree
 from rpiserve.web.server.request import CHUNK, LimitedRequest
@@ -33,10 +34,13 @@ class Handlers(NoHandlers):
 
     error: Exception | None = None
 
-    def report(self) -> list[dict[str, Any]]:
+    def statuses(self) -> list[HandlerStatus]:
         if self.error is not None:
             raise self.error
-        return [{"name": "°C", "runs": 3, "error": None}, {"name": "garden/pump", "runs": 3, "error": "no answer"}]
+        return [
+            HandlerStatus(name="°C", kind="sensor", state="pending", runs=3),
+            HandlerStatus(name="garden/pump", kind="sensor", state="error", runs=3, error="no answer"),
+        ]
 
 
 class Client:

@@ -11,11 +11,13 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
 from rpiserve.client.event_parser import EventParser
+from rpiserve.core.handler_status import HandlerStatus
 from rpiserve.data.nodes import Source
 from rpiserve.data.paths import parse_path
 from rpiserve.data.tree import DataTree
 from rpiserve.declare.cors import CorsPolicy
 from rpiserve.web.endpoints.events import MOST_KEPT, SENSOR_TICKS, TICK_SECONDS, EventEndpoints
+from rpiserve.web.endpoints.handler_status import status_object
 from rpiserve.web.server.event_stream import COMMENT_SECONDS, MOST_UNREAD, Streams
 
 
@@ -23,22 +25,22 @@ class Handlers:
     """Handlers, whose states a test sets.
 
     Attributes:
-        reports: what they tell.
+        current: how they are.
         failure: what asking them raises, if anything.
         asked: how often they were asked.
     """
 
     def __init__(self) -> None:
-        self.reports: list[dict[str, Any]] = []
+        self.current: list[HandlerStatus] = []
         self.failure: Exception | None = None
         self.asked = 0
 
-    def report(self) -> list[dict[str, Any]]:
-        """Tell of them."""
+    def statuses(self) -> list[HandlerStatus]:
+        """Return how they are."""
         self.asked += 1
         if self.failure is not None:
             raise self.failure
-        return [dict(report) for report in self.reports]
+        return list(self.current)
 
 
 class Messaging:
@@ -345,14 +347,14 @@ def test_meta_ages_are_of_the_moment(daemon: Daemon) -> None:
 
 def test_types(daemon: Daemon) -> None:
     """A client hears of the types that it names, and by default of all, of broadcasts if it names a channel."""
-    daemon.handlers.reports = [{"name": "slow", "state": "ok", "next_run": None}]
-    sensor = ("sensor", daemon.handlers.reports[0])
+    daemon.handlers.current = [status("slow")]
+    sensor = told("slow")
     assert daemon.stream().news() == [("snapshot", {}), sensor]
     assert daemon.stream("?types=sensor").news() == [sensor]
     only = daemon.stream("?types=change&types=broadcast&channel=a")
     assert only.news() == [("snapshot", {})]
     daemon.messaging.send("a", b"{}")
-    daemon.handlers.reports[0]["state"] = "error"
+    daemon.handlers.current = [status("slow", state="error")]
     daemon.tick(SENSOR_TICKS)
     assert only.news() == [("broadcast", {"channel": "a", "payload": {}})]
 
@@ -386,7 +388,7 @@ def test_requests_and_replies_are_not_told(daemon: Daemon) -> None:
 @pytest.mark.parametrize("query", ["?types=change,sensor", "?types=change&types=sensor", "?types=sensor,change,sensor"])
 def test_types_are_listed_in_any_way(daemon: Daemon, query: str) -> None:
     """Types are separated by commas or given one by one."""
-    daemon.handlers.reports = [{"name": "slow", "next_run": None}]
+    daemon.handlers.current = [status("slow")]
     assert len(daemon.stream(query).news()) == 2
 
 
@@ -542,54 +544,63 @@ def test_resume_again_and_again(daemon: Daemon) -> None:
 # --- the states of the handlers ---------------------------------------------------------------------------------------
 
 
-def report(name: str, **more: Any) -> dict[str, Any]:
-    """Return a report."""
-    return {"name": name, "state": "ok", "next_run": "2001-09-09T01:46:40.250Z", **more}
+NEXT_RUN = 1_000_000_000.25
+
+
+def status(name: str, **more: Any) -> HandlerStatus:
+    """Return the status of a sensor, which is well unless ``more`` says something else."""
+    fields: dict[str, Any] = {"state": "ok", "next_run": NEXT_RUN, **more}
+    return HandlerStatus(name=name, kind="sensor", **fields)
+
+
+def told(name: str, **more: Any) -> tuple[str, dict[str, Any]]:
+    """Return the event that tells of such a status."""
+    return "sensor", status_object(status(name, **more))
 
 
 def test_sensors(daemon: Daemon) -> None:
     """The state of each handler comes at the beginning, and then only when it has changed."""
-    daemon.handlers.reports = [report("one"), report("two")]
+    daemon.handlers.current = [status("one"), status("two")]
     stream = daemon.stream("?types=sensor")
-    assert stream.news() == [("sensor", report("one")), ("sensor", report("two"))]
+    assert stream.news() == [told("one"), told("two")]
     daemon.tick(3 * SENSOR_TICKS)
     assert stream.news() == []
-    daemon.handlers.reports[1]["state"] = "error"
+    daemon.handlers.current = [status("one"), status("two", state="error")]
     daemon.tick(3 * SENSOR_TICKS)
-    assert stream.news() == [("sensor", report("two", state="error"))]
+    assert stream.news() == [told("two", state="error")]
     assert "id:" not in stream.text
 
 
 def test_sensors_that_flip(daemon: Daemon) -> None:
     """A state that flips between two looks and back is not told; the last one always is."""
-    daemon.handlers.reports = [report("one")]
+    daemon.handlers.current = [status("one")]
     stream = daemon.stream("?types=sensor")
     for number in range(5 * SENSOR_TICKS + 3):
-        daemon.handlers.reports = [report("one", state="ok" if number % 2 else "error", runs=number)]
+        daemon.handlers.current = [status("one", state="ok" if number % 2 else "error", runs=number)]
         daemon.tick()
     daemon.tick(SENSOR_TICKS)
-    assert stream.news()[-1] == ("sensor", daemon.handlers.reports[0])
+    assert stream.news()[-1] == ("sensor", status_object(daemon.handlers.current[0]))
 
 
 @pytest.mark.parametrize(
-    ("next_run", "told"),
+    ("next_run", "is_news"),
     [
-        ("2001-09-09T01:46:40.251Z", False),
-        ("2001-09-09T01:46:39.900Z", False),
-        ("2001-09-09T01:46:41.300Z", True),
-        ("2001-09-09T01:46:00.250Z", True),
-        ("2001-09-09T03:46:40.250+02:00", False),
+        (NEXT_RUN + 0.001, False),
+        (NEXT_RUN - 0.35, False),
+        (NEXT_RUN + 1.05, True),
+        (NEXT_RUN - 40, True),
+        (NEXT_RUN, False),
         (None, True),
     ],
 )
-def test_next_run(daemon: Daemon, next_run: str | None, told: bool) -> None:
+def test_next_run(daemon: Daemon, next_run: float | None, is_news: bool) -> None:
     """A next run that is another by some milliseconds is no news: two clocks tell it. A real change is."""
-    daemon.handlers.reports = [report("one")]
+    daemon.handlers.current = [status("one")]
     stream = daemon.stream("?types=sensor")
     stream.news()
-    daemon.handlers.reports = [report("one", next_run=next_run)]
+    daemon.handlers.current = [status("one", next_run=next_run)]
     daemon.tick(SENSOR_TICKS)
-    assert len(stream.news()) == told
+    assert len(stream.news()) == is_news
     daemon.tick(SENSOR_TICKS)
     assert stream.news() == []
 
@@ -598,52 +609,52 @@ def test_next_run_that_drifts(daemon: Daemon) -> None:
     """A next run that moves by little and little is told when it has moved far."""
     stream = daemon.stream("?types=sensor")
     for number in range(15):
-        daemon.handlers.reports = [report("one", next_run=f"2001-09-09T01:46:40.{number * 50:03}Z")]
+        daemon.handlers.current = [status("one", next_run=1_000_000_000 + number * 0.05)]
         daemon.tick(SENSOR_TICKS)
     assert len(stream.news()) == 1
     for number in range(15):
-        daemon.handlers.reports = [report("one", next_run=f"2001-09-09T01:46:41.{number * 50:03}Z")]
+        daemon.handlers.current = [status("one", next_run=1_000_000_001 + number * 0.05)]
         daemon.tick(SENSOR_TICKS)
     assert len(stream.news()) == 1
 
 
 def test_a_new_listener_hears_of_sensors_as_they_are(daemon: Daemon) -> None:
     """Who is the first to ask for sensors is told how they are now, though others have streams for long."""
-    daemon.handlers.reports = [report("one")]
+    daemon.handlers.current = [status("one")]
     daemon.stream("?types=change")
-    daemon.handlers.reports = [report("one", state="error")]
+    daemon.handlers.current = [status("one", state="error")]
     asked = daemon.handlers.asked
     daemon.tick(5 * SENSOR_TICKS)
     assert daemon.handlers.asked == asked  # nobody wants to know
     stream = daemon.stream("?types=sensor")
-    assert stream.news() == [("sensor", report("one", state="error"))]
+    assert stream.news() == [told("one", state="error")]
     daemon.tick(SENSOR_TICKS)
     assert stream.news() == []
 
 
-def test_report_raises(daemon: Daemon, logged_failures: list[LogEvent]) -> None:
+def test_statuses_raise(daemon: Daemon, logged_failures: list[LogEvent]) -> None:
     """If the handlers cannot be asked that is logged, and the stream goes on; so do the states later."""
     stream = daemon.stream()
     stream.news()
-    daemon.handlers.failure = ZeroDivisionError("a report")
+    daemon.handlers.failure = ZeroDivisionError("a status")
     daemon.set({"a": 1})
     daemon.tick(SENSOR_TICKS)
     assert stream.news() == [("change", {"changed": {"a": 1}, "removed": []})]
     [event] = logged_failures
     assert event["log_failure"].check(ZeroDivisionError)
     logged_failures.clear()
-    daemon.handlers.failure, daemon.handlers.reports = None, [report("one")]
+    daemon.handlers.failure, daemon.handlers.current = None, [status("one")]
     daemon.set({"a": 2})
     daemon.tick(SENSOR_TICKS)
     assert [name for name, _ in stream.news()] == ["change", "sensor"]
 
 
-def test_report_raises_at_the_beginning(daemon: Daemon, logged_failures: list[LogEvent]) -> None:
+def test_statuses_raise_at_the_beginning(daemon: Daemon, logged_failures: list[LogEvent]) -> None:
     """Who comes then is refused properly, and takes no room; who does not ask for sensors is not concerned."""
-    daemon.handlers.failure = ZeroDivisionError("a report")
+    daemon.handlers.failure = ZeroDivisionError("a status")
     answer = daemon.ask("?channel=a").answer()
     assert answer.status == 500
-    assert "a report" not in answer.body.decode()
+    assert "a status" not in answer.body.decode()
     assert len(daemon.streams) == 0
     assert not daemon.messaging.receivers
     logged_failures.clear()

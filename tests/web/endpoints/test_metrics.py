@@ -1,4 +1,4 @@
-"""What ``/metrics`` shows, and how it is counted: over a tree and rooms in memory, read by the library's own parser."""
+"""What ``/metrics`` shows, and how it is counted: over a tree in memory, read by the library's own parser."""
 
 import enum
 import math
@@ -18,8 +18,8 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
 from rpiserve import App
-from rpiserve.commands.calls import CommandsRoom
-from rpiserve.core.interfaces import Metric, Sample, Stats
+from rpiserve.commands.calls import CommandCalls
+from rpiserve.core.metrics import Metric, Sample, Stats
 from rpiserve.core.thread_bridge import Link
 from rpiserve.core.threads import ThreadPool
 from rpiserve.core.tokens import TokenFile
@@ -28,8 +28,8 @@ from rpiserve.data.nodes import Source
 from rpiserve.data.tree import DataTree
 from rpiserve.messaging.memory_bus import MemoryBus
 from rpiserve.messaging.requests import Messenger
-from rpiserve.messaging.service import MessagingRoom
-from rpiserve.polling.handlers import SensorsRoom
+from rpiserve.messaging.service import MessagingService
+from rpiserve.polling.handlers import HandlerPolling
 from rpiserve.web.access.authorization import Access
 from rpiserve.web.endpoints.metrics import MetricsEndpoints, number_of
 from rpiserve.web.server.event_stream import COMMENT_SECONDS, MOST_UNREAD, Streams
@@ -231,22 +231,22 @@ def test_handlers(logged_failures: list[LogEvent]) -> None:
     def serial(running: Any) -> None:
         """Do nothing."""
 
-    room = SensorsRoom(app, bench.invoker, make_tree(bench.clock), bench.clock, bench.clock.seconds)
+    polling = HandlerPolling(app, bench.invoker, make_tree(bench.clock), bench.clock, bench.clock.seconds)
 
     def shown() -> dict[str, float]:
         names = ("runs_total", "failures_total", "missed_total", "duration_seconds", "failing", "stuck")
         labels = ("a", "sensor")
-        found = {name: of(room, f"rpiserve_handler_{name}") for name in names}
+        found = {name: of(polling, f"rpiserve_handler_{name}") for name in names}
         return {name: samples[labels] for name, samples in found.items() if labels in samples}
 
     healthy = {"runs_total": 1, "failures_total": 0, "missed_total": 0, "failing": 0, "stuck": 0}
-    room.start()
+    polling.start()
     assert shown() == healthy
     bench.clock.advance(1.5)
     bench.pool.end()
     assert shown() == {**healthy, "duration_seconds": 1.5}
     bench.pool.end()  # of the thread
-    assert of(room, "rpiserve_handler_runs_total")["serial", "thread"] == 1
+    assert of(polling, "rpiserve_handler_runs_total")["serial", "thread"] == 1
     bench.clock.advance(8.5)
     for _ in range(30):
         bench.clock.advance(1)
@@ -257,7 +257,7 @@ def test_handlers(logged_failures: list[LogEvent]) -> None:
     bench.clock.advance(10)
     assert shown()["missed_total"] > 0
     bench.pool.end()
-    room.stop()
+    polling.stop()
     [event] = logged_failures
     assert event["text"] == "no end within 10 s"
     logged_failures.clear()
@@ -272,21 +272,21 @@ def test_commands(clock: Clock, logged_failures: list[LogEvent]) -> None:
     app.command(name="unservable", reactor=True)(lambda: object())
     app.command(name="picky", reactor=True)(_picky)
     app.command(name="slow", reactor=True, timeout=5)(lambda: hanging)
-    room = CommandsRoom(app.commands, clock, lambda function, *arguments: function(*arguments), 1)  # type: ignore[arg-type]
+    calls = CommandCalls(app.commands, clock, lambda function, *arguments: function(*arguments), 1)  # type: ignore[arg-type]
     failures: list[Any] = []
 
     def call(name: str, **arguments: object) -> None:
         try:
-            room.call(name, arguments).addErrback(failures.append)
+            calls.call(name, arguments).addErrback(failures.append)
         except Exception as error:  # noqa: BLE001 - it is looked at by its metric
             failures.append(error)
 
     for name in ("good", "good", "bad", "unservable", "picky", "slow", "no such", "no such either"):
         call(name)
     call("picky", number="x")
-    assert of(room, "rpiserve_commands_active") == {(): 1}
+    assert of(calls, "rpiserve_commands_active") == {(): 1}
     clock.advance(5)
-    assert of(room, "rpiserve_commands_total") == {
+    assert of(calls, "rpiserve_commands_total") == {
         ("good", "success"): 2,
         ("bad", "error"): 1,
         ("unservable", "error"): 1,
@@ -294,8 +294,8 @@ def test_commands(clock: Clock, logged_failures: list[LogEvent]) -> None:
         ("slow", "timeout"): 1,
         ("", "unknown"): 2,
     }
-    assert of(room, "rpiserve_commands_active") == {(): 0}
-    assert set(of(room, "rpiserve_threads")) == {("rpiserve-command",), ("rpiserve-concurrent",)}
+    assert of(calls, "rpiserve_commands_active") == {(): 0}
+    assert set(of(calls, "rpiserve_threads")) == {("rpiserve-command",), ("rpiserve-concurrent",)}
     logged_failures.clear()
 
 
@@ -303,8 +303,8 @@ def _picky(number: int) -> int:
     return number
 
 
-def test_commands_that_find_no_room(clock: Clock) -> None:
-    """A call that there is no room for is counted as busy, and one that is given up as cancelled."""
+def test_commands_that_are_too_many(clock: Clock) -> None:
+    """A call too many is counted as busy, and one that is given up as cancelled."""
     app = App("test")
     hanging: list[Deferred[None]] = []
 
@@ -313,13 +313,13 @@ def test_commands_that_find_no_room(clock: Clock) -> None:
         return hanging[-1]
 
     app.command(name="slow", reactor=True, concurrent=True)(slow)
-    room = CommandsRoom(app.commands, clock, lambda function, *arguments: function(*arguments), 1)  # type: ignore[arg-type]
-    answers = [room.call("slow", {}).addErrback(lambda failure: None) for _ in range(128)]
+    calls = CommandCalls(app.commands, clock, lambda function, *arguments: function(*arguments), 1)  # type: ignore[arg-type]
+    answers = [calls.call("slow", {}).addErrback(lambda failure: None) for _ in range(128)]
     with pytest.raises(Exception, match="under way already"):
-        room.call("slow", {})
-    room.cancel_asynchronous()
+        calls.call("slow", {})
+    calls.cancel_asynchronous()
     assert len(answers) == 128
-    assert of(room, "rpiserve_commands_total") == {("slow", "busy"): 1, ("slow", "cancelled"): 128}
+    assert of(calls, "rpiserve_commands_total") == {("slow", "busy"): 1, ("slow", "cancelled"): 128}
 
 
 def test_messages(logged_failures: list[LogEvent]) -> None:
@@ -330,11 +330,11 @@ def test_messages(logged_failures: list[LogEvent]) -> None:
     app.listen("news", reactor=True)(_fail)
     bus = MemoryBus(bench.clock, bench.clock.seconds)  # type: ignore[arg-type]
     link: Link[Messenger] = Link("the bus")
-    room = MessagingRoom("test", app.actions, app.listeners, bus, bench.invoker, link)
+    messaging = MessagingService("test", app.actions, app.listeners, bus, bench.invoker, link)
     bench.invoker.pool = ThreadPool("rpiserve-message", 1)
-    room.start()
+    messaging.start()
     bench.clock.advance(0)
-    assert of(room, "rpiserve_bus_connected") == {("memory", "the embedded bus"): 1}
+    assert of(messaging, "rpiserve_bus_connected") == {("memory", "the embedded bus"): 1}
     for channel, message in (
         ("test", b'{"action": "good", "request_id": "1"}'),
         ("test", b'{"action": "good"}'),
@@ -345,23 +345,25 @@ def test_messages(logged_failures: list[LogEvent]) -> None:
     ):
         bus.publish(channel, message)
     bench.clock.advance(0)
-    assert of(room, "rpiserve_actions_total") == {
+    assert of(messaging, "rpiserve_actions_total") == {
         ("good", "success"): 2,
         ("bad", "handler_error"): 1,
         ("", "unknown_action"): 1,
     }
-    counted = {metric.name: value for metric, _, value in room.samples() if metric.name.startswith("rpiserve_mess")}
+    counted = {
+        metric.name: value for metric, _, value in messaging.samples() if metric.name.startswith("rpiserve_mess")
+    }
     assert counted == {
         "rpiserve_messages_received_total": 6,
         "rpiserve_messages_broken_total": 1,
         "rpiserve_messages_dropped_total": 0,
         "rpiserve_messages_active": 0,
     }
-    assert of(room, "rpiserve_replies_unsent_total") == {(): 0}
-    assert of(room, "rpiserve_listener_failures_total") == {(): 1}
-    assert set(of(room, "rpiserve_threads")) == {("rpiserve-message",)}
-    room.stop()
-    room.close()
+    assert of(messaging, "rpiserve_replies_unsent_total") == {(): 0}
+    assert of(messaging, "rpiserve_listener_failures_total") == {(): 1}
+    assert set(of(messaging, "rpiserve_threads")) == {("rpiserve-message",)}
+    messaging.stop()
+    messaging.close()
     bench.clock.advance(10)
     logged_failures.clear()
 

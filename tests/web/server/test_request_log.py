@@ -349,7 +349,7 @@ def test_old_files_are_deleted(tmp_path: Path) -> None:
     """The log never takes more room than its files may, all together."""
     house = House()
     file = RotatingFile(tmp_path / "requests.log", 1000, 2)
-    house.site.requests = RequestLog(file, False, house.clock)  # type: ignore[arg-type]
+    house.site.requests = RequestLog(file, False, house.clock, lambda: MORNING)  # type: ignore[arg-type]
     peer = house.ask()
     for _ in range(100):
         peer.send(request("/data"))
