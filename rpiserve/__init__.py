@@ -21,7 +21,7 @@ from rpiserve.errors import (
     Stopped,
     TooManyPending,
 )
-from rpiserve.messaging.request import PubSubRequest, PubSubResponse
+from rpiserve.messaging.pubsub_request import PubSubRequest, PubSubResponse
 from rpiserve.web.app_request import HttpRequest, HttpResponse, UploadedFile
 
 __version__ = "0.1.0"

@@ -2,26 +2,20 @@
 
 import os
 import sys
-import time
-import uuid
 from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from rpiserve.core.thread_bridge import Link
-from rpiserve.data.tree import DataTree
+from rpiserve.core.declared_app import DeclaredApp
 from rpiserve.data.view import DataView
-from rpiserve.declare.names import NAME
-from rpiserve.declare.registry import Registry
 from rpiserve.errors import ConfigError, DeclarationError
 from rpiserve.messaging.caller import CALL_SECONDS, Broadcast, Cache, Caller
-from rpiserve.messaging.requests import Messenger
 
 importing: ContextVar[bool] = ContextVar("rpiserve_importing", default=False)
 """Whether an app module is being imported by the daemon that is going to run it."""
 
 
-class App(Registry):
+class App(DeclaredApp):
     """What one service declares: its sensors, its background work, its commands, its actions.
 
     Making one starts nothing and needs no reactor. ``twistd -n rpiserve --module NAME`` runs it, or `run`.
@@ -41,16 +35,8 @@ class App(Registry):
     """
 
     def __init__(self, name: str, max_workers: int = 10) -> None:
-        super().__init__()
-        if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise DeclarationError(f"App({name!r}): a name has 1 to 64 letters, digits, '_', '.' and '-'")
-        if not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1:
-            raise DeclarationError(f"App({name!r}): max_workers is {max_workers!r}; it is a number of at least 1")
-        self.name = name
-        self.max_workers = max_workers
-        self.tree = DataTree(uuid.uuid4().hex[:8], time.monotonic, time.time)
+        super().__init__(name, max_workers)
         self.data = DataView(self.tree)
-        self.link: Link[Messenger] = Link("the bus")
         self.broadcast = Broadcast(self.link)
         self.cache = Cache(self.link)
 
@@ -101,4 +87,4 @@ class App(Registry):
         config = Options.parse(argv, os.environ, options)
         if config.debug:
             sys.excepthook = sys.__excepthook__
-        run_foreground(make_daemon(self.name, self, self.tree, self.link, self.max_workers, config, reactor), reactor)
+        run_foreground(make_daemon(self, config, reactor), reactor)

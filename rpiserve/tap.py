@@ -45,8 +45,7 @@ def makeService(options: Options) -> IService:
         sys.excepthook = sys.__excepthook__
     sys.path.insert(0, os.getcwd())
     app = find_app(config.module)
-    wired = (app.name, app, app.tree, app.link, app.max_workers, config, reactor)
-    return make_daemon(*wired, options.parent, exit_code)
+    return make_daemon(app, config, reactor, options.parent, exit_code)
 
 
 def find_app(name: str, option: str = "--module ") -> App:

@@ -212,8 +212,8 @@ def test_run_at_import(write: Write) -> None:
 class Made:
     """What `makeService` has made the daemon of, in place of a daemon."""
 
-    def __init__(self, name: str, app: App, *arguments: object) -> None:
-        self.name, self.app, self.arguments = name, app, arguments
+    def __init__(self, app: App, *arguments: object) -> None:
+        self.name, self.app, self.arguments = app.name, app, arguments
 
 
 @pytest.fixture

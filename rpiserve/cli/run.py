@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
@@ -167,7 +168,7 @@ def _serve(app: AppFile, words: Sequence[str], attempt: Attempt) -> None:
     if attempt.reporter is not None:
         attempt.reporter.report()
         reactor.addSystemEventTrigger("before", "shutdown", attempt.reporter.stopping.set)
-    daemon = make_daemon(found.name, found, found.tree, found.link, found.max_workers, config, reactor)
+    daemon = make_daemon(found, config, reactor)
     run_foreground(daemon, reactor)
 
 
@@ -181,7 +182,8 @@ def check(app: str, options: tuple[str, ...]) -> NoReturn:
     from twisted.internet import reactor
 
     from rpiserve.cli.summary import check_logs, check_reach, summary
-    from rpiserve.daemon.service import Daemon
+    from rpiserve.core.clocks import Clocks
+    from rpiserve.daemon.daemon import Daemon
 
     attempt = Attempt(None)
     try:
@@ -189,7 +191,7 @@ def check(app: str, options: tuple[str, ...]) -> NoReturn:
         check_reach(config)
         check_logs(config)
         unopened = attrs.evolve(config, request_log=None)
-        Daemon(found.name, found, found.tree, found.link, unopened, found.max_workers, reactor)
+        Daemon(found, unopened, Clocks(reactor, time.time))
         for line in summary(found, config):
             put(line.encode())
     except OutputClosed:

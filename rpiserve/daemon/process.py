@@ -15,18 +15,16 @@ from typing import Any
 
 from twisted.logger import Logger, globalLogBeginner
 
-from rpiserve.core.thread_bridge import Link
+from rpiserve.core.clocks import Clocks
+from rpiserve.core.declared_app import DeclaredApp
 from rpiserve.daemon.config import Config
+from rpiserve.daemon.daemon import Daemon, Process
 from rpiserve.daemon.log_setup import make_log
-from rpiserve.daemon.service import Daemon
 from rpiserve.daemon.signals import Hangup, Watchdog, lasting_threads
 from rpiserve.daemon.systemd import Notifier
-from rpiserve.data.tree import DataTree
-from rpiserve.declare.registry import Registry
 from rpiserve.errors import RpiserveError, StartError
 from rpiserve.logs import python_logging, uncaught
 from rpiserve.logs.redaction import redact
-from rpiserve.messaging.requests import Messenger
 
 log = Logger()
 
@@ -41,11 +39,7 @@ FAILED_START_SECONDS = 1.0
 
 
 def make_daemon(
-    name: str,
-    registry: Registry,
-    tree: DataTree,
-    link: Link[Messenger],
-    max_workers: int,
+    app: DeclaredApp,
     config: Config,
     reactor: Any,
     twistd: Mapping[str, Any] | None = None,
@@ -54,11 +48,7 @@ def make_daemon(
     """Return the daemon, with the process made ready for it.
 
     Args:
-        name: the service's name.
-        registry: what the app declares.
-        tree: its data.
-        link: the way to the bus for the app's own threads.
-        max_workers: how many of its concurrent commands may run at the same time, and how many actions and listeners.
+        app: the app.
         config: the options.
         reactor: the reactor that is going to run.
         twistd: the options of the twistd that is going to run it, if one is.
@@ -98,7 +88,7 @@ def make_daemon(
             notifier.ready()
         _settle()
 
-    daemon = Daemon(name, registry, tree, link, config, max_workers, reactor, stopping, _in_thread, observer=observer)
+    daemon = Daemon(app, config, Clocks(reactor, time.time), Process(stopping, _in_thread, observer))
     notifier = Notifier(os.environ, reactor, daemon.status)
     watchdog.take_signals(reactor)
     hangup = Hangup(lambda: reactor.callFromThread(reload), watchdog)

@@ -1,11 +1,14 @@
 """The wiring of the web side: what listens, what lets requests in, and what answers them."""
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred
 
+from rpiserve.core.clocks import Clocks
+from rpiserve.core.declared_app import DeclaredApp
 from rpiserve.core.handler_status import HandlerStatuses
 from rpiserve.core.interfaces import Commands, Messaging, Readiness, Services
 from rpiserve.core.metrics import Stats
@@ -13,8 +16,6 @@ from rpiserve.core.runner import Invoker
 from rpiserve.core.tokens import TokenFile
 from rpiserve.daemon.config import DEFAULT_HOST, Config
 from rpiserve.data import encoding
-from rpiserve.data.tree import DataTree
-from rpiserve.declare.registry import Registry
 from rpiserve.logs.lines import JSON
 from rpiserve.logs.rotating_file import open_log
 from rpiserve.web.access.admission import Admission
@@ -46,51 +47,49 @@ from rpiserve.web.server.site import LimitedSite
 from rpiserve.web.server.tls import RenewedCertificate
 
 
+@attrs.frozen(kw_only=True)
+class Served:
+    """The parts of the daemon that are served over HTTP.
+
+    Attributes:
+        handlers: what knows how the handlers are.
+        commands: what calls the commands.
+        messaging: what handles messages.
+        services: what knows the services on the bus.
+        parts: what ``/ready`` asks, by name.
+        stats: what ``/metrics`` shows, besides the web's own.
+    """
+
+    handlers: HandlerStatuses
+    commands: Commands
+    messaging: Messaging
+    services: Services
+    parts: Mapping[str, Readiness]
+    stats: Sequence[Stats]
+
+
 class Website:
     """All that serves HTTP.
 
     Args:
+        app: the app.
         config: the options; `Config.port` is not None.
-        reactor: the reactor, whose clock is monotonic.
-        service: the service's name.
-        registry: what the app declares.
-        tree: its data.
-        handlers: what knows how the handlers are.
-        commands: who calls the commands.
-        messaging: who handles messages.
-        services: who knows the services on the bus.
-        parts: what ``/ready`` asks, by name.
-        stats: what ``/metrics`` shows, besides the web's own.
+        clocks: the reactor, whose clock is monotonic, and the wall clock.
+        served: the parts that are served.
         routes: what runs the app's routes.
-        wall: the wall clock, in seconds since the epoch.
 
     Raises:
         StartError: the option ``port`` is no endpoint, or a file that an option names is not as it should be.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        reactor: Any,
-        *,
-        service: str,
-        registry: Registry,
-        tree: DataTree,
-        handlers: HandlerStatuses,
-        commands: Commands,
-        messaging: Messaging,
-        services: Services,
-        parts: Mapping[str, Readiness],
-        stats: Sequence[Stats],
-        routes: Invoker,
-        wall: Callable[[], float],
-    ) -> None:
+    def __init__(self, app: DeclaredApp, config: Config, clocks: Clocks, served: Served, routes: Invoker) -> None:
+        reactor: Any = clocks.reactor
         self._tokens = _tokens(config, reactor)
         self._certificate = _certificate(config, reactor)
-        self._requests = _request_log(config, reactor, wall)
+        self._requests = _request_log(config, clocks)
         self._streams = Streams(reactor, config.max_streams)
         access = Access(self._tokens, config.open, reactor)
-        cors = config.cors or registry.cors_policy
+        cors = config.cors or app.cors_policy
         admission = Admission(
             HostAllowlist(socket.gethostname(), config.allowed_host),
             TrustedProxies(config.trusted_proxy),
@@ -98,25 +97,25 @@ class Website:
             access,
             CrossSiteCheck(config.open, config.get_commands, cors),
         )
-        own = [*stats, routes.pool, self._streams, access, *([] if self._requests is None else [self._requests])]
-        metrics = MetricsEndpoints(service, tree, wall(), own)
-        described = document(service, package_version(), registry.commands, registry.actions, registry.routes, SUBJECTS)
+        own = [*served.stats, routes.pool, self._streams, access, *([] if self._requests is None else [self._requests])]
+        metrics = MetricsEndpoints(app.name, app.tree, clocks.wall(), own)
+        described = document(app.name, package_version(), app.commands, app.actions, app.routes, SUBJECTS)
         subjects = (
-            DataEndpoints(tree, handlers),
-            EventEndpoints(tree, handlers, messaging, self._streams, reactor),
-            SensorEndpoints(handlers),
-            CommandEndpoints(commands),
-            ActionEndpoints(messaging, self._streams),
-            ServiceEndpoints(services),
-            BroadcastEndpoints(messaging),
-            HealthEndpoints(parts),
+            DataEndpoints(app.tree, served.handlers),
+            EventEndpoints(app.tree, served.handlers, served.messaging, self._streams, reactor),
+            SensorEndpoints(served.handlers),
+            CommandEndpoints(served.commands),
+            ActionEndpoints(served.messaging, self._streams),
+            ServiceEndpoints(served.services),
+            BroadcastEndpoints(served.messaging),
+            HealthEndpoints(served.parts),
             metrics,
             OpenApiEndpoints(encoding.encode(described)),
             DashboardEndpoints(not config.no_dashboard, access.has_login),
             LoginEndpoints(access),
             PageEndpoints(config.www),
         )
-        own_routes = AppRoutes(registry.routes, routes, admission)
+        own_routes = AppRoutes(app.routes, routes, admission)
         front = Front(Router(subjects, admission), own_routes.resource(), reserved_names())
         self._site = LimitedSite(front, admission, config.limits, reactor, self._requests)
         metrics.add(self._site)
@@ -179,8 +178,8 @@ def _certificate(config: Config, reactor: Any) -> RenewedCertificate | None:
     return RenewedCertificate(config.tls_cert, config.tls_key, reactor.seconds)
 
 
-def _request_log(config: Config, reactor: Any, wall: Callable[[], float]) -> RequestLog | None:
+def _request_log(config: Config, clocks: Clocks) -> RequestLog | None:
     if config.request_log is None:
         return None
     file = open_log("--request-log", config.request_log, config.log_size, config.log_keep)
-    return RequestLog(file, config.log_format == JSON, reactor, wall)
+    return RequestLog(file, config.log_format == JSON, clocks.reactor, clocks.wall)

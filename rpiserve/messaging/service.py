@@ -30,7 +30,7 @@ from rpiserve.declare.names import checked_bus_name, checked_channel
 from rpiserve.declare.payload import Payload
 from rpiserve.errors import Cancelled, HandlerTimeout, MessageError
 from rpiserve.messaging.bus import Bus, Receiver
-from rpiserve.messaging.request import Exchange, PubSubRequest, PubSubResponse, Send
+from rpiserve.messaging.pubsub_request import Exchange, PubSubRequest, PubSubResponse, Send
 from rpiserve.messaging.requests import Messenger
 
 log = Logger()

@@ -10,6 +10,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from tzlocal import get_localzone
 
+from rpiserve.core.clocks import Clocks
 from rpiserve.core.handler_status import HandlerStatus
 from rpiserve.core.metrics import Metric, Sample
 from rpiserve.core.runner import Invoker, Resource
@@ -49,23 +50,16 @@ class HandlerPolling:
         registry: the declarations.
         invoker: what runs the users' functions.
         tree: where readings go.
-        clock: the reactor's clock, in seconds.
-        wall: the wall clock, in seconds since the epoch.
+        clocks: the reactor's clock and the wall clock.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        invoker: Invoker,
-        tree: DataTree,
-        clock: IReactorTime,
-        wall: Callable[[], float],
-    ) -> None:
+    def __init__(self, registry: Registry, invoker: Invoker, tree: DataTree, clocks: Clocks) -> None:
+        clock, wall = clocks.reactor, clocks.wall
         buses: dict[str | None, Resource] = {
             polled.bus: Resource(f"the bus {polled.bus}") for polled in registry.polled if polled.bus is not None
         }
         self._pollers = [
-            Poller(polled, cadence_of(polled, clock, wall), invoker, tree, clock, wall, buses.get(polled.bus))
+            Poller(polled, cadence_of(polled, clock, wall), invoker, tree, clocks, buses.get(polled.bus))
             for polled in registry.polled
         ]
         long_runners = [LongRunner(function, invoker, clock, wall) for function in registry.threads]

@@ -11,11 +11,12 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rpiserve.core import retry
+from rpiserve.core.clocks import Clocks
 from rpiserve.core.failures import Trouble
 from rpiserve.core.handler_status import HandlerStatus
 from rpiserve.core.runner import Invoker, Resource, Run
@@ -47,8 +48,7 @@ class Poller:
         cadence: when it runs.
         invoker: what runs it.
         tree: where its readings go.
-        clock: the reactor's clock, in seconds.
-        wall: the wall clock, in seconds since the epoch.
+        clocks: the reactor's clock and the wall clock.
         resource: the hardware bus that it shares with others.
     """
 
@@ -58,8 +58,7 @@ class Poller:
         cadence: Cadence,
         invoker: Invoker,
         tree: DataTree,
-        clock: IReactorTime,
-        wall: Callable[[], float],
+        clocks: Clocks,
         resource: Resource | None = None,
     ) -> None:
         self.tally = Tally()
@@ -67,12 +66,14 @@ class Poller:
         self._cadence = cadence
         self._invoker = invoker
         self._tree = tree
-        self._clock = clock
-        self._wall = wall
+        self._clock = clocks.reactor
+        self._wall = clocks.wall
         self._resource = resource
         self._source = Source(polled.function.name, polled.max_age)
         self._prepared = polled.prepare is None
-        self._trouble = Trouble((polled.prepare or polled.function).name, clock.seconds)  # of what is to run first
+        self._trouble = Trouble(
+            (polled.prepare or polled.function).name, clocks.reactor.seconds
+        )  # of what is to run first
         self._good = False
         self._stopping = False
         self._run: Run | None = None

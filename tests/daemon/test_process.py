@@ -16,8 +16,8 @@ from twisted.logger import LogEvent, capturedLogs, formatEvent
 from rpiserve import App
 from rpiserve.daemon import process
 from rpiserve.daemon.config import Config
+from rpiserve.daemon.daemon import Daemon
 from rpiserve.daemon.process import ExitCode, make_daemon, one_line, run_foreground
-from rpiserve.daemon.service import Daemon
 from rpiserve.errors import StartError
 from rpiserve.logs import python_logging
 from rpiserve.logs.rotating_file import RotatingFile
@@ -27,7 +27,7 @@ from rpiserve.logs.rotating_file import RotatingFile
 def test_make_daemon() -> None:
     """The process is made ready: the reactor's clock is one that no change of the date moves, and signals are taken."""
     app, reactor = App("a"), Reactor()
-    daemon = make_daemon("a", app, app.tree, app.link, 1, Config(port=None, stop_timeout=NEVER), reactor)
+    daemon = make_daemon(app, Config(port=None, stop_timeout=NEVER), reactor)
     assert isinstance(daemon, Daemon)
     assert reactor.seconds is process.time.monotonic
     assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
@@ -99,7 +99,7 @@ def test_python_logging(tmp_path: Path) -> None:
     """What Python's `logging` is given is in the log from the making of the daemon to the end of the reactor."""
     app, reactor = App("a"), Reactor()
     config = Config(port=None, stop_timeout=NEVER, log_file=tmp_path / "a.log", log_level=("warn",))
-    make_daemon("a", app, app.tree, app.link, 1, config, reactor, AWAY)
+    make_daemon(app, config, reactor, AWAY)
     logging.getLogger("some_library").warning("it is %s", "warm")
     logging.getLogger("some_library").info("it is cool")
     assert connected()
@@ -115,7 +115,7 @@ def test_python_logging(tmp_path: Path) -> None:
 def test_python_logging_with_a_logger_of_the_users_own() -> None:
     """With twistd's ``--logger`` it is somebody else's, too: that may hand on to `logging` what it gets."""
     app, reactor = App("a"), Reactor()
-    make_daemon("a", app, app.tree, app.link, 1, Config(port=None), reactor, HERE | {"logger": str})
+    make_daemon(app, Config(port=None), reactor, HERE | {"logger": str})
     assert not connected()
 
 
@@ -123,7 +123,7 @@ def test_python_logging_with_a_logger_of_the_users_own() -> None:
 def test_python_logging_after_a_failed_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that outlives a daemon which could not start has its `logging` back."""
     app, reactor = App("a"), Reactor()
-    daemon = make_daemon("a", app, app.tree, app.link, 1, Config(port=None, stop_timeout=NEVER), reactor)
+    daemon = make_daemon(app, Config(port=None, stop_timeout=NEVER), reactor)
     assert connected()
 
     def fail() -> None:
@@ -147,7 +147,7 @@ def test_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[Rot
     folder.mkdir()
     app, reactor, events = App("a"), Reactor(), []
     config = Config(port=None, stop_timeout=NEVER, log_file=folder / "a.log")
-    daemon = make_daemon("a", app, app.tree, app.link, 1, config, reactor, HERE)
+    daemon = make_daemon(app, config, reactor, HERE)
     monkeypatch.setattr(daemon, "reload", lambda: events.append("reloaded"))
     (folder / "a.log").rename(folder / "moved")
 
@@ -220,5 +220,5 @@ def test_few_arenas(monkeypatch: pytest.MonkeyPatch) -> None:
     for library in (Library(), object()):
         monkeypatch.setattr(ctypes, "CDLL", lambda name, library=library: library)
         app = App("a")
-        make_daemon("a", app, app.tree, app.link, 1, Config(port=None, stop_timeout=NEVER), Reactor())
+        make_daemon(app, Config(port=None, stop_timeout=NEVER), Reactor())
     assert told == [(-8, 2)]

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
+from rpiserve.core.clocks import Clocks
 from rpiserve.core.runner import Invoker
 from rpiserve.core.threads import ThreadPool
 from rpiserve.data.tree import DataTree
@@ -319,7 +320,7 @@ class House:
         """Start what was declared."""
         tree = DataTree("boot", self.clock.seconds, self.wall)
         invoker = Invoker(self.clock, lambda call, *arguments: call(*arguments), cast(ThreadPool, None))
-        self.polling = HandlerPolling(self.app, invoker, tree, self.clock, self.wall)
+        self.polling = HandlerPolling(self.app, invoker, tree, Clocks(self.clock, self.wall))
         self.polling.start()
 
     def wait(self, seconds: float) -> None:

@@ -7,6 +7,7 @@ import pytest
 from fake_pool import Bench
 from twisted.logger import LogEvent, formatEvent
 
+from rpiserve.core.clocks import Clocks
 from rpiserve.data.tree import DataTree
 from rpiserve.declare.handler import Handler
 from rpiserve.declare.registry import Registry
@@ -25,7 +26,7 @@ class House(Bench):
 
     def make(self) -> HandlerPolling:
         """Make the polling of what has been declared."""
-        self.polling = HandlerPolling(self.registry, self.invoker, self.tree, self.clock, self.clock.seconds)
+        self.polling = HandlerPolling(self.registry, self.invoker, self.tree, Clocks(self.clock, self.clock.seconds))
         return self.polling
 
     def start(self) -> HandlerPolling:

@@ -10,6 +10,7 @@ from fake_pool import Bench
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 
+from rpiserve.core.clocks import Clocks
 from rpiserve.core.handler_status import HandlerStatus
 from rpiserve.core.runner import Resource
 from rpiserve.data import encoding
@@ -44,9 +45,8 @@ class House(Bench):
         """Start what was declared last."""
         polled = self.registry.polled[-1]
         bus = None if polled.bus is None else self.buses.setdefault(polled.bus, Resource(f"the bus {polled.bus}"))
-        poller = Poller(
-            polled, cadence_of(polled, self.clock, self.wall), self.invoker, self.tree, self.clock, self.wall, bus
-        )
+        cadence = cadence_of(polled, self.clock, self.wall)
+        poller = Poller(polled, cadence, self.invoker, self.tree, Clocks(self.clock, self.wall), bus)
         self.pollers.append(poller)
         poller.start()
         return poller
@@ -614,7 +614,7 @@ def test_stop_before_start(house: House) -> None:
     house.registry.sensor("a")(lambda: 1)
     [polled] = house.registry.polled
     cadence = cadence_of(polled, house.clock, house.wall)
-    poller = Poller(polled, cadence, house.invoker, house.tree, house.clock, house.wall)
+    poller = Poller(polled, cadence, house.invoker, house.tree, Clocks(house.clock, house.wall))
     assert poller.stop().called
     stopped(house, poller)
 

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogEvent
 
+from rpiserve.core.clocks import Clocks
 from rpiserve.core.runner import Resource
 from rpiserve.data.tree import DataTree
 from rpiserve.declare.handler import UserFunction
@@ -156,7 +157,9 @@ class PollerMachine(RuleBasedStateMachine):
         self.tree = DataTree("boot", clock.seconds, clock.seconds)
         [polled] = registry.polled
         cadence = cadence_of(polled, clock, clock.seconds)
-        self.poller = Poller(polled, cadence, self.bench.invoker, self.tree, clock, clock.seconds, self.resource)
+        self.poller = Poller(
+            polled, cadence, self.bench.invoker, self.tree, Clocks(clock, clock.seconds), self.resource
+        )
         if taken:
             self.take_bus()
         self.oracle.start()

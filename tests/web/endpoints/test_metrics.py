@@ -19,6 +19,7 @@ from twisted.logger import LogEvent
 
 from rpiserve import App
 from rpiserve.commands.calls import CommandCalls
+from rpiserve.core.clocks import Clocks
 from rpiserve.core.metrics import Metric, Sample, Stats
 from rpiserve.core.thread_bridge import Link
 from rpiserve.core.threads import ThreadPool
@@ -231,7 +232,7 @@ def test_handlers(logged_failures: list[LogEvent]) -> None:
     def serial(running: Any) -> None:
         """Do nothing."""
 
-    polling = HandlerPolling(app, bench.invoker, make_tree(bench.clock), bench.clock, bench.clock.seconds)
+    polling = HandlerPolling(app, bench.invoker, make_tree(bench.clock), Clocks(bench.clock, bench.clock.seconds))
 
     def shown() -> dict[str, float]:
         names = ("runs_total", "failures_total", "missed_total", "duration_seconds", "failing", "stuck")

@@ -1,9 +1,9 @@
 """The wiring: all the parts of one daemon, and the order in which they start and stop."""
 
-import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
+import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succeed
 from twisted.logger import ILogObserver, Logger, LogLevel
@@ -12,15 +12,15 @@ from twisted.python.failure import Failure
 
 from rpiserve.commands.calls import CommandCalls
 from rpiserve.core.blocked_reactor import ReactorLag
+from rpiserve.core.clocks import Clocks
 from rpiserve.core.context import Surroundings
+from rpiserve.core.declared_app import DeclaredApp
 from rpiserve.core.runner import Invoker
 from rpiserve.core.thread_bridge import Link
 from rpiserve.core.threads import ThreadPool
 from rpiserve.daemon.config import Config
 from rpiserve.daemon.hooks import StartHooks, run_stop_hooks
-from rpiserve.daemon.website import Website
-from rpiserve.data.tree import DataTree
-from rpiserve.declare.registry import Registry
+from rpiserve.daemon.website import Served, Website
 from rpiserve.logs.observer import LogObserver
 from rpiserve.messaging.bus import Bus
 from rpiserve.messaging.caller import Broadcast, Cache
@@ -43,24 +43,36 @@ LAST_SHARE = 0.1
 """The share that the last answers get to be sent. The rest is for closing what is left."""
 
 
+@attrs.frozen
+class Process:
+    """What a daemon does to the process that it runs in.
+
+    Attributes:
+        on_stopping: called when a stop begins.
+        watch: starts a thread with a function, to watch whether the reactor is blocked.
+        observer: writes the log; None for Twisted's own.
+    """
+
+    on_stopping: Callable[[], object]
+    watch: Callable[[Callable[[], None]], object]
+    observer: LogObserver | None = None
+
+
+UNWATCHED: Final = Process(lambda: None, lambda work: None)
+"""A process that the daemon leaves alone."""
+
+
 class Daemon(Service):
     """One running app.
 
     Args:
-        name: the service's name.
-        registry: what the app declares.
-        tree: its data.
-        link: the way to the bus for the app's own threads; it is opened here.
+        app: the app; its link to the bus is opened here.
         config: the options.
-        max_workers: how many calls of concurrent commands may run at the same time, and how many actions and listeners.
-        reactor: the reactor, whose clock is monotonic.
-        on_stopping: called when a stop begins.
-        watch: starts a thread with a function, to watch whether the reactor is blocked; by default nobody does.
-        wall: the wall clock, in seconds since the epoch.
-        observer: what writes the log of a process that runs this; None for Twisted's own.
+        clocks: the reactor, whose clock is monotonic, and the wall clock.
+        process: the process that it runs in.
 
     Attributes:
-        observer: likewise.
+        observer: what writes the log of a process that runs this; None for Twisted's own.
         failed: whether it ends because of an error.
 
     Raises:
@@ -69,60 +81,46 @@ class Daemon(Service):
 
     name = "rpiserve"
 
-    def __init__(
-        self,
-        name: str,
-        registry: Registry,
-        tree: DataTree,
-        link: Link[Messenger],
-        config: Config,
-        max_workers: int,
-        reactor: Any,
-        on_stopping: Callable[[], object] = lambda: None,
-        watch: Callable[[Callable[[], None]], object] = lambda work: None,
-        wall: Callable[[], float] = time.time,
-        observer: LogObserver | None = None,
-    ) -> None:
-        self.observer = observer
+    def __init__(self, app: DeclaredApp, config: Config, clocks: Clocks, process: Process = UNWATCHED) -> None:
+        reactor: Any = clocks.reactor
+        self.observer = process.observer
         self.failed = False
         self._reactor = reactor
         self._config = config
-        self._on_stopping = on_stopping
-        self._watch = watch
-        self._stop_functions = registry.stop_hooks
-        self._lag = ReactorLag(reactor, registry.on_reactor())
-        to_reactor = reactor.callFromThread
-        surroundings = Surroundings(Broadcast(link), Cache(link))
-        self._link = link
+        self._process = process
+        self._stop_functions = app.stop_hooks
+        self._lag = ReactorLag(reactor, app.on_reactor())
+        surroundings = Surroundings(Broadcast(app.link), Cache(app.link))
+        self._link = app.link
         # Handlers answer, and on_stop functions send, when everybody else is kept from that already.
         self._last_link: Link[Messenger] = Link("the bus")
         self._last_surroundings = Surroundings(Broadcast(self._last_link), Cache(self._last_link))
+
+        def invoker(pool: ThreadPool) -> Invoker:
+            return Invoker(reactor, reactor.callFromThread, pool, surroundings)
+
         # A function never overlaps itself, so with a thread for each no handler ever waits for another's.
-        pool = ThreadPool("rpiserve-worker", registry.thread_count())
-        self.invoker = Invoker(reactor, to_reactor, pool, surroundings)
-        self._commands = CommandCalls(registry.commands, reactor, to_reactor, max_workers, surroundings)
-        bus = self._make_bus(wall)
-        self._directory = Directory(name, registry.actions, bus, reactor)
+        pool = ThreadPool("rpiserve-worker", app.thread_count())
+        self.invoker = invoker(pool)
+        self._commands = CommandCalls(app.commands, reactor, reactor.callFromThread, app.max_workers, surroundings)
+        bus = _bus_for(config, clocks)
+        self._directory = Directory(app.name, app.actions, bus, reactor)
         self._messaging = MessagingService(
-            name,
-            registry.actions,
-            registry.listeners,
+            app.name,
+            app.actions,
+            app.listeners,
             bus,
-            Invoker(reactor, to_reactor, ThreadPool("rpiserve-message", max_workers), surroundings),
+            invoker(ThreadPool("rpiserve-message", app.max_workers)),
             self._last_link,
         )
-        self._polling = HandlerPolling(registry, self.invoker, tree, reactor, wall)
-        self._start_hooks = StartHooks(registry.start_hooks, self.invoker)
-        routes = Invoker(reactor, to_reactor, ThreadPool("rpiserve-route", max_workers), surroundings)
+        self._polling = HandlerPolling(app, self.invoker, app.tree, clocks)
+        self._start_hooks = StartHooks(app.start_hooks, self.invoker)
+        routes = invoker(ThreadPool("rpiserve-route", app.max_workers))
         self._answering = (self._commands, self._messaging, routes)
         self._website: Website | None = None
         if config.port is not None:
-            self._website = Website(
-                config,
-                reactor,
-                service=name,
-                registry=registry,
-                tree=tree,
+            observers = [] if process.observer is None else [process.observer]
+            served = Served(
                 handlers=self._polling,
                 commands=self._commands,
                 messaging=self._messaging,
@@ -133,21 +131,9 @@ class Daemon(Service):
                     "bus": self._messaging,
                     "reactor": self._lag,
                 },
-                stats=[
-                    self._polling,
-                    self._commands,
-                    self._messaging,
-                    pool,
-                    self._lag,
-                    *([observer] if observer else []),
-                ],
-                routes=routes,
-                wall=wall,
+                stats=[self._polling, self._commands, self._messaging, pool, self._lag, *observers],
             )
-
-    def _make_bus(self, wall: Callable[[], float]) -> Bus:
-        address = self._config.redis_address
-        return MemoryBus(self._reactor, wall) if address is None else RedisBus(address, self._reactor, wall)
+            self._website = Website(app, config, clocks, served, routes)
 
     def setServiceParent(self, parent: Any) -> None:
         """Become a part of ``parent``; if that is the application of a twistd, have it log as we do."""
@@ -169,7 +155,7 @@ class Daemon(Service):
         """Start all that runs by itself."""
         super().startService()
         self._lag.start()
-        self._watch(self._lag.watch)
+        self._process.watch(self._lag.watch)
         for link in (self._link, self._last_link):
             link.open(self._messaging.messenger, self._reactor.callFromThread)
         self._messaging.start().addCallback(lambda _: self._start_hooks.run()).addErrback(self.fail)
@@ -184,7 +170,7 @@ class Daemon(Service):
             A Deferred that fires within the stop timeout, whatever hangs, as long as the reactor runs.
         """
         super().stopService()
-        self._on_stopping()
+        self._process.on_stopping()
         timeout = self._config.stop_timeout
         begun = self._reactor.seconds()
         self._link.close()
@@ -253,3 +239,10 @@ class Daemon(Service):
     def still_running(self) -> list[str]:
         """Return the names of the user's functions that run. Safe to use from any thread."""
         return sorted(name for runner in (self.invoker, *self._answering) for name in runner.running())
+
+
+def _bus_for(config: Config, clocks: Clocks) -> Bus:
+    address = config.redis_address
+    if address is None:
+        return MemoryBus(clocks.reactor, clocks.wall)
+    return RedisBus(address, clocks.reactor, clocks.wall)

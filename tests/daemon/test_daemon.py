@@ -2,10 +2,12 @@
 
 import io
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import attrs
 import pytest
 from fake_pool import FakePool
 from twisted.application.service import Application, IServiceCollection
@@ -17,9 +19,10 @@ from twisted.logger import ILogObserver, LogEvent, capturedLogs, textFileLogObse
 from twisted.python.failure import Failure
 
 from rpiserve import App, Handler, broadcast, cache
+from rpiserve.core.clocks import Clocks
 from rpiserve.core.threads import ThreadPool
 from rpiserve.daemon.config import Config
-from rpiserve.daemon.service import Daemon
+from rpiserve.daemon.daemon import UNWATCHED, Daemon, Process
 from rpiserve.errors import BusUnavailable, NotRunning, StartError, Stopped
 from rpiserve.web.server.site import LimitedSite
 
@@ -57,7 +60,7 @@ class Running:
         self.reactor = Reactor()
         self.stops = 0
         config = Config(**{"port": 0, "stop_timeout": 10, **options})
-        self.daemon = Daemon(app.name, app, app.tree, app.link, config, 1, self.reactor, self._stopping)
+        self.daemon = Daemon(app, config, Clocks(self.reactor, time.time), Process(self._stopping, lambda work: None))
         self.limit = cast(Any, self.daemon.invoker.pool)._limit
         self.pool = FakePool()
         self.daemon.invoker.pool = cast(ThreadPool, self.pool)
@@ -536,7 +539,9 @@ def test_the_log_of_requests(app: App, tmp_path: Path) -> None:
 def test_the_log_of_a_twistd(app: App) -> None:
     """Twistd's application gets our observer, before it begins to log; without one it keeps its own."""
     for observer in (None, textFileLogObserver(io.StringIO())):
-        daemon = Daemon(app.name, app, app.tree, app.link, Config(port=None), 1, Reactor(), observer=observer)
+        daemon = Daemon(
+            app, Config(port=None), Clocks(Reactor(), time.time), attrs.evolve(UNWATCHED, observer=observer)
+        )
         application = Application("test")
         daemon.setServiceParent(application)
         assert application.getComponent(ILogObserver, None) is observer

@@ -14,7 +14,7 @@ from rpiserve.core import wire
 from rpiserve.core.thread_bridge import Link
 from rpiserve.data import encoding
 from rpiserve.errors import AlreadyAnswered, BusUnavailable, DataError, MessageError
-from rpiserve.messaging.request import Exchange, PubSubRequest, PubSubResponse
+from rpiserve.messaging.pubsub_request import Exchange, PubSubRequest, PubSubResponse
 
 
 class Desk:
