@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 import msgspec
+import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -341,7 +342,9 @@ class NoHandlers:
 
 def make_tree(clock: Clock) -> DataTree:
     """Return an empty tree of the boot ``boot``, whose clocks start in the year 2001."""
-    return DataTree("boot", clock.seconds, lambda: 1_000_000_000.25 + clock.seconds())
+    tree = DataTree("boot", clock.seconds, lambda: 1_000_000_000.25 + clock.seconds())
+    tree.journal.open(lambda deliver: deliver(), lambda receiver: pytest.fail(f"{receiver} raised"))
+    return tree
 
 
 class NoMessaging:

@@ -21,6 +21,7 @@ from rpiserve.core.threads import ThreadPool
 from rpiserve.daemon.config import Config
 from rpiserve.daemon.hooks import StartHooks, run_stop_hooks
 from rpiserve.daemon.website import Served, Website
+from rpiserve.data.changes import Receiver
 from rpiserve.logs.observer import LogObserver
 from rpiserve.messaging.bus import Bus
 from rpiserve.messaging.caller import Broadcast, Cache
@@ -92,6 +93,7 @@ class Daemon(Service):
         self._lag = ReactorLag(reactor, app.on_reactor())
         surroundings = Surroundings(Broadcast(app.link), Cache(app.link))
         self._link = app.link
+        self._journal = app.tree.journal
         # Handlers answer, and on_stop functions send, when everybody else is kept from that already.
         self._last_link: Link[Messenger] = Link("the bus")
         self._last_surroundings = Surroundings(Broadcast(self._last_link), Cache(self._last_link))
@@ -158,6 +160,7 @@ class Daemon(Service):
         self._process.watch(self._lag.watch)
         for link in (self._link, self._last_link):
             link.open(self._messaging.messenger, self._reactor.callFromThread)
+        self._journal.open(self._reactor.callFromThread, _log_failed_receiver)
         self._messaging.start().addCallback(lambda _: self._start_hooks.run()).addErrback(self.fail)
         self._directory.start()
         self._polling.start()
@@ -192,6 +195,7 @@ class Daemon(Service):
         yield self._within(timeout * LAST_SHARE, drained)  # the answers of what was cancelled
         if website is not None:
             website.close()
+        self._journal.close()
         self._lag.stop()
 
     def fail(self, failure: Failure) -> None:
@@ -239,6 +243,10 @@ class Daemon(Service):
     def still_running(self) -> list[str]:
         """Return the names of the user's functions that run. Safe to use from any thread."""
         return sorted(name for runner in (self.invoker, *self._answering) for name in runner.running())
+
+
+def _log_failed_receiver(receiver: Receiver) -> None:
+    log.failure("receiving changes failed in {receiver}", receiver=receiver)
 
 
 def _bus_for(config: Config, clocks: Clocks) -> Bus:

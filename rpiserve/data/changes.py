@@ -1,186 +1,195 @@
-"""What has changed in the data tree from one look at it to the next, for those who follow it.
+"""The change journal: what changes in the data tree, for those who subscribed to it.
 
-The nodes are immutable and share what has not changed, so two looks are compared in the time that the changes take. For
-who was away, each leaf knows the revision of its last change; only what was removed has to be remembered, for a while.
-A node without anything in it counts as a leaf here, or who follows would not hear of it.
+Each write compares the tree before and after it, under the lock of the tree and only where somebody has subscribed, and
+appends one entry. All changes of a batch are one entry. The reactor is woken once for a burst of entries, and delivers
+them in order. A write to a part of the tree without subscribers costs no more than without a journal.
 """
 
+import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeAlias
 
 import attrs
 
-from rpiserve.data.nodes import Node, Part
+from rpiserve.data.nodes import Node, Part, children_of, is_leaf
 from rpiserve.data.paths import Path
-from rpiserve.data.tree import DataTree
+from rpiserve.data.pattern import Pattern, PatternIndex, Step, descend, items_at
 
-MOST_REMOVED: Final = 1000
-"""How many removed leaves are remembered."""
-
-MOST_LOOKS: Final = 10_000
-"""How many looks are remembered."""
+MOST_WAITING: Final = 100_000
+"""How many changes may wait for a blocked reactor. More become one entry, with the last value of each path."""
 
 
-@attrs.frozen
-class Changes:
-    """What has changed.
+@attrs.frozen(eq=False)
+class LeafChange:
+    """What has become of one leaf. A node without anything in it counts as a leaf.
 
     Attributes:
-        changed: the leaves whose value, unit or state is another, or that are new.
-        renewed: those that were only set again.
-        removed: the paths of those that are gone.
+        path: where it is.
+        old: what was there; None if nothing was.
+        new: what is there; None if it was removed. One with the revision of `old` was only set again.
     """
 
-    changed: dict[Path, Part]
-    renewed: dict[Path, Part]
-    removed: list[Path]
+    path: Path
+    old: Part | None
+    new: Part | None
 
 
-class TreeFeed:
-    """Follows a tree, one look after the other.
+Receiver: TypeAlias = Callable[[tuple[LeafChange, ...]], object]
+"""Gets the changes of one write or one batch."""
+
+
+@attrs.define(eq=False)
+class Subscription:
+    """What a receiver is subscribed to. Made by `Journal.subscribe`."""
+
+    receiver: Receiver
+    patterns: tuple[Pattern, ...]
+    _journal: "Journal"
+    active: bool = True
+
+    def cancel(self) -> None:
+        """Receive nothing more, also of what has changed already."""
+        self._journal.remove(self)
+
+
+class Journal:
+    """The journal of one tree.
 
     Args:
-        tree: the tree.
-        most_removed: how many removed leaves are remembered.
-
-    Attributes:
-        root: the tree at the last look.
+        lock: the lock of the tree, which writers hold.
     """
 
-    def __init__(self, tree: DataTree, most_removed: int = MOST_REMOVED) -> None:
-        self._tree = tree
-        self._removed: deque[tuple[int, Path]] = deque()
-        self._most_removed = most_removed
-        self.root = tree.root
-        self._complete_since = self.root.revision  # since then all that were removed are remembered
-        self._looks = {self.root.revision: None}
+    def __init__(self, lock: threading.RLock) -> None:
+        self._lock = lock
+        self._index: PatternIndex[Subscription] = PatternIndex()
+        self._entries: deque[list[tuple[Subscription, LeafChange]]] = deque()
+        self._waiting = 0
+        self._awake = False
+        self._wake: Callable[[Callable[[], None]], object] | None = None
+        self._failed: Callable[[Receiver], object] = lambda receiver: None
 
-    @property
-    def revision(self) -> str:
-        """The revision of the last look."""
-        return self._tree.revision(self.root)
+    def open(self, wake: Callable[[Callable[[], None]], object], failed: Callable[[Receiver], object]) -> None:
+        """Begin to record and to deliver.
 
-    def advance(self) -> Changes | None:
-        """Look again, and return what has changed since the last look; None if nothing has."""
-        old, new = self.root, self._tree.root
-        if new is old:
-            return None
-        self.root = new
-        changes = difference(old, new)
-        self._removed.extend((new.revision, path) for path in changes.removed)
-        while len(self._removed) > self._most_removed:
-            self._complete_since = self._removed.popleft()[0]
-        self._looks[new.revision] = None
-        if len(self._looks) > MOST_LOOKS:
-            del self._looks[next(iter(self._looks))]
-        return changes
-
-    def leaves(self, places: Iterable[Path], newer_than: int = -1) -> dict[Path, Part]:
-        """Return the leaves at or below ``places``, as they were at the last look, if they are newer than that."""
-        found: dict[Path, Part] = {}
-        for place in places:
-            try:
-                part = self._tree.find(place, self.root)
-            except KeyError:
-                continue
-            if part.revision > newer_than:
-                found.update(leaves(part, place, newer_than))
-        return found
-
-    def since(self, revision: str, places: Collection[Path] = ((),)) -> Changes | None:
-        """Return what has changed at or below ``places`` between ``revision`` and the last look.
-
-        None if that is not known any more, or ``revision`` is not that of a look: what came and went between two looks
-        is not known, and who has seen it would keep it.
+        Args:
+            wake: has a function called on the thread that delivers; may be called by any thread.
+            failed: called in the handling of what a receiver has raised.
         """
-        number = self._tree.revision_number(revision)
-        if number not in self._looks or number < self._complete_since:
-            return None
-        gone = dict.fromkeys(path for removed, path in self._removed if removed > number)
-        removed = [path for path in gone if _is_below(path, places) and not self._has_leaf(path)]
-        return Changes(self.leaves(places, number), {}, removed)
+        with self._lock:
+            self._wake, self._failed = wake, failed
 
-    def _has_leaf(self, path: Path) -> bool:
-        try:
-            return _is_leaf(self._tree.find(path, self.root), path)
-        except KeyError:
-            return False
+    def close(self) -> None:
+        """Record and deliver nothing more."""
+        with self._lock:
+            self._wake = None
+            self._entries.clear()
+            self._waiting = 0
 
+    def subscribe(self, patterns: Iterable[Pattern], receiver: Receiver) -> Subscription:
+        """Have ``receiver`` called with what changes from now on at paths that one of ``patterns`` names."""
+        subscription = Subscription(receiver, tuple(dict.fromkeys(patterns)), self)
+        with self._lock:
+            for pattern in subscription.patterns:
+                self._index.add(pattern, subscription)
+        return subscription
 
-def difference(old: Node, new: Node) -> Changes:
-    """Return what has changed from ``old`` to ``new``."""
-    changes = Changes({}, {}, [])
+    def remove(self, subscription: Subscription) -> None:
+        """End ``subscription``, unless it has ended."""
+        with self._lock:
+            if subscription.active:
+                subscription.active = False
+                for pattern in subscription.patterns:
+                    self._index.remove(pattern, subscription)
 
-    def compare(old: Part | None, new: Part | None, path: Path) -> None:
-        was_leaf, is_leaf = _is_leaf(old, path), _is_leaf(new, path)
-        if new is not None and is_leaf:
-            same = was_leaf and old is not None and old.revision == new.revision
-            (changes.renewed if same else changes.changed)[path] = new
-        elif was_leaf:
-            changes.removed.append(path)
-        before, after = _children(old), _children(new)
-        # Told apart here, and not by a call for each, for the sake of nodes with thousands of children.
-        for key in [key for key, child in after.items() if before.get(key) is not child]:
-            compare(before.get(key), after[key], (*path, key))
-        for key in [key for key in before if key not in after]:
-            compare(before[key], None, (*path, key))
+    # --- for the tree --------------------------------------------------------------------------------------------
 
-    compare(old, new, ())
-    return changes
+    def record(self, old: Node, new: Node) -> None:
+        """Append what differs between two trees; the lock is held."""
+        if self._wake is None or not self._index:
+            return
+        entry = [
+            (subscription, change)
+            for change, steps in differences(old, new, self._index.start())
+            for subscription in dict.fromkeys(items_at(steps))
+        ]
+        if not entry:
+            return
+        self._entries.append(entry)
+        self._waiting += len(entry)
+        if self._waiting > MOST_WAITING:
+            self._condense()
+        if not self._awake:
+            self._awake = True
+            self._wake(self._deliver)
 
+    def _condense(self) -> None:
+        """Make one entry of all, with the first old and the last new leaf of each path."""
+        latest: dict[tuple[Subscription, Path], LeafChange] = {}
+        for entry in self._entries:
+            for subscription, change in entry:
+                before = latest.pop((subscription, change.path), change)
+                latest[subscription, change.path] = attrs.evolve(change, old=before.old)
+        self._entries.clear()
+        self._entries.append([(subscription, change) for (subscription, _), change in latest.items()])
+        self._waiting = len(latest)
 
-def split(changes: Changes, places: Iterable[Path]) -> dict[Path, Changes]:
-    """Return what of ``changes`` is at or below each of ``places``, in the time that one look at each change takes."""
-    parts = {place: Changes({}, {}, []) for place in places}
-    lengths = sorted({len(place) for place in parts})
+    # --- for the reactor ---------------------------------------------------------------------------------------------
 
-    def parts_with(path: Path) -> list[Changes]:
-        return [parts[path[:length]] for length in lengths if length <= len(path) and path[:length] in parts]
+    def flush(self) -> None:
+        """Deliver now what waits. On the thread that delivers only."""
+        self._deliver()
 
-    for path, leaf in changes.changed.items():
-        for part in parts_with(path):
-            part.changed[path] = leaf
-    for path, leaf in changes.renewed.items():
-        for part in parts_with(path):
-            part.renewed[path] = leaf
-    for path in changes.removed:
-        for part in parts_with(path):
-            part.removed.append(path)
-    return parts
-
-
-def merge(parts: Iterable[Changes]) -> Changes:
-    """Return all of ``parts``, which may overlap, as one."""
-    changes, removed = Changes({}, {}, []), dict[Path, None]()
-    for part in parts:
-        changes.changed.update(part.changed)
-        changes.renewed.update(part.renewed)
-        removed.update(dict.fromkeys(part.removed))
-    changes.removed.extend(removed)
-    return changes
-
-
-def leaves(part: Part, path: Path = (), newer_than: int = -1) -> Iterator[tuple[Path, Part]]:
-    """Yield each leaf at or below ``part``, which stands at ``path``; of those below it only what is newer."""
-    if _is_leaf(part, path):
-        yield path, part
-    for key, child in _children(part).items():
-        if child.revision > newer_than:
-            if _children(child):
-                yield from leaves(child, (*path, key), newer_than)
-            else:
-                yield (*path, key), child
-
-
-def _is_leaf(part: Part | None, path: Path) -> bool:
-    """Tell whether ``part``, which stands at ``path``, counts as a leaf; the root never does."""
-    return path != () and part is not None and not _children(part)
+    def _deliver(self) -> None:
+        with self._lock:
+            entries = list(self._entries)
+            self._entries.clear()
+            self._waiting = 0
+            self._awake = False
+        for entry in entries:
+            parts: dict[Subscription, list[LeafChange]] = {}
+            for subscription, change in entry:
+                parts.setdefault(subscription, []).append(change)
+            for subscription, changes in parts.items():
+                if subscription.active:
+                    try:
+                        subscription.receiver(tuple(changes))
+                    except Exception:  # noqa: BLE001 - whatever it is, the others get theirs
+                        self._failed(subscription.receiver)
 
 
-def _is_below(path: Path, places: Iterable[Path]) -> bool:
-    return any(path[: len(place)] == place for place in places)
+EVERYTHING: Final[PatternIndex[None]] = PatternIndex()
+"""An index with the one pattern that names every path."""
+EVERYTHING.add(Pattern((), below=True), None)
 
 
-def _children(part: Part | None) -> Mapping[str, Part]:
-    return part.children if isinstance(part, Node) else {}
+def differences(
+    old: Node, new: Node, steps: tuple[Step[Any], ...]
+) -> Iterator[tuple[LeafChange, tuple[Step[Any], ...]]]:
+    """Yield each leaf that differs between two trees, and the steps of the patterns that name it.
+
+    Nodes are immutable and share what has not changed, so this takes the time that the changes take, and none for what
+    no pattern names.
+
+    Args:
+        old: the tree before.
+        new: the tree after.
+        steps: where to begin, as `PatternIndex.start` returns it.
+    """
+    yield from _compared(old, new, (), steps)
+
+
+def _compared(
+    old: Part | None, new: Part | None, path: Path, steps: tuple[Step[Any], ...]
+) -> Iterator[tuple[LeafChange, tuple[Step[Any], ...]]]:
+    was, now = is_leaf(old, path), is_leaf(new, path)
+    if (was or now) and any(step.items for step in steps):
+        yield LeafChange(path, old if was else None, new if now else None), steps
+    before, after = children_of(old), children_of(new)
+    # Told apart here, and not by a call for each, for the sake of nodes with thousands of children.
+    for key in [key for key, child in after.items() if before.get(key) is not child]:
+        if further := descend(steps, key):
+            yield from _compared(before.get(key), after[key], (*path, key), further)
+    for key in [key for key in before if key not in after]:
+        if further := descend(steps, key):
+            yield from _compared(before[key], None, (*path, key), further)

@@ -5,7 +5,7 @@ of its last change, and each node keeps its JSON once it has been encoded.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
@@ -208,3 +208,25 @@ def map_leaves(node: Node, mark: Callable[[Leaf, int], Leaf], revision: int) -> 
     if all(new is old for new, old in zip(children.values(), node.children.values(), strict=True)):
         return node
     return Node(children, revision, node.known_json)
+
+
+def leaves(part: Part, path: Path = (), newer_than: int = -1) -> Iterator[tuple[Path, Part]]:
+    """Yield each leaf at or below ``part``, which stands at ``path``; of those below it only what is newer."""
+    if is_leaf(part, path):
+        yield path, part
+    for key, child in children_of(part).items():
+        if child.revision > newer_than:
+            if children_of(child):
+                yield from leaves(child, (*path, key), newer_than)
+            else:
+                yield (*path, key), child
+
+
+def is_leaf(part: Part | None, path: Path) -> bool:
+    """Tell whether ``part``, which stands at ``path``, counts as a leaf; the root never does."""
+    return path != () and part is not None and not children_of(part)
+
+
+def children_of(part: Part | None) -> Mapping[str, Part]:
+    """Return what is directly below ``part``; nothing below a leaf."""
+    return part.children if isinstance(part, Node) else {}

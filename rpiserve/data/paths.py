@@ -16,6 +16,8 @@ MAX_DEPTH = 64
 """How deep a tree may nest: deeper than anyone needs, shallow enough for recursion."""
 
 _ESCAPE = re.compile("%(2[Ff]|25)")
+_STAR_ESCAPE = re.compile("%(2[FfAa]|25)")
+_ESCAPED = {"2F": "/", "25": "%", "2A": "*"}
 
 
 def check_key(key: object) -> str:
@@ -72,7 +74,7 @@ def parse_path(text: str) -> Path:
     if text == "":
         return ()
     try:
-        return check_depth(tuple(check_key(_unescape(segment)) for segment in text.split("/")))
+        return check_depth(tuple(check_key(unescape(segment)) for segment in text.split("/")))
     except PathError as error:
         raise PathError(f"in the path {text[:80]!r}: {error}") from None
 
@@ -88,5 +90,6 @@ def overlap(one: Path, other: Path) -> bool:
     return one[:shorter] == other[:shorter]
 
 
-def _unescape(segment: str) -> str:
-    return _ESCAPE.sub(lambda match: "/" if match[1] in ("2F", "2f") else "%", segment)
+def unescape(segment: str, star: bool = False) -> str:
+    """Return the key that a segment of a path, or with ``star`` of a pattern, writes."""
+    return (_STAR_ESCAPE if star else _ESCAPE).sub(lambda match: _ESCAPED[match[1].upper()], segment)

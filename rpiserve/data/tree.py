@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import attrs
 
+from rpiserve.data.changes import Journal
 from rpiserve.data.encoding import plain_text, printable
 from rpiserve.data.nodes import (
     ERROR,
@@ -47,6 +48,9 @@ class DataTree:
         boot_id: a name for this run of the daemon, unique across restarts.
         monotonic: the clock that ages the leaves, in seconds.
         wall: the clock that dates them, in seconds since the epoch.
+
+    Attributes:
+        journal: delivers what changes.
     """
 
     def __init__(self, boot_id: str, monotonic: Callable[[], float], wall: Callable[[], float]) -> None:
@@ -55,6 +59,7 @@ class DataTree:
         self._wall = wall
         self._lock = threading.RLock()
         self._root = Node({}, 0)
+        self.journal = Journal(self._lock)
 
     @property
     def lock(self) -> threading.RLock:
@@ -157,7 +162,8 @@ class DataTree:
         with self._lock:
             batch = self._nearest(_innermost.get())
             if batch is None:
-                self._root = replay(self._root, changes)
+                old, self._root = self._root, replay(self._root, changes)
+                self.journal.record(old, self._root)
             else:
                 batch.extend(changes)
 

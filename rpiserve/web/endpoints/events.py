@@ -1,9 +1,9 @@
 """``GET /events``: what happens, as server-sent events.
 
 A stream begins with a ``snapshot``, or, if the client names by ``Last-Event-ID`` what it had last, with what has
-changed since. Then comes one ``change`` for each tick in which something has changed. So the latest value of each path
-always arrives, however often the connection is lost, and there is no log of events to grow. The states of the handlers
-come as ``sensor``, and what is sent on channels of the bus as ``broadcast``.
+changed since. Then comes one ``change`` a tick after something has changed, with all that has changed by then. So the
+latest value of each path always arrives, however often the connection is lost, and there is no log of events to grow.
+The states of the handlers come as ``sensor``, and what is sent on channels of the bus as ``broadcast``.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -20,7 +20,7 @@ from rpiserve.core.handler_status import HandlerStatus, HandlerStatuses
 from rpiserve.core.interfaces import Messaging
 from rpiserve.core.tokens import READ
 from rpiserve.data import encoding
-from rpiserve.data.changes import Changes, TreeFeed, merge, split
+from rpiserve.data.follower import Changes, TreeFollower, merge, split
 from rpiserve.data.nodes import Leaf, Part
 from rpiserve.data.paths import Path, format_path, parse_path
 from rpiserve.data.tree import DataTree
@@ -38,7 +38,7 @@ log = Logger()
 
 TICK_SECONDS: Final = 0.1
 SENSOR_TICKS: Final = 10
-"""The states of the handlers are looked at with every tenth tick."""
+"""The states of the handlers are looked at every so many ticks."""
 
 JITTER_SECONDS: Final = 1.0
 """By how much a handler's next run may move without being news: two clocks tell it."""
@@ -124,16 +124,17 @@ class EventEndpoints:
         clock: IReactorTime,
     ) -> None:
         self._tree = tree
-        self._feed = TreeFeed(tree)
+        self._follower = TreeFollower(tree)
         self._handlers = handlers
         self._messaging = messaging
         self._streams = streams
         self._followers: dict[EventStream, Wish] = {}
         self._first_events: dict[tuple[Wish, str | None], bytes] = {}
         self._told_statuses: dict[str, HandlerStatus] = {}
-        self._ticks = 0
-        self._ticker = LoopingCall(self._tick)
-        self._ticker.clock = clock
+        self._clock = clock
+        self._tick: IDelayedCall | None = None
+        self._status_ticker = LoopingCall(self._tell_statuses)
+        self._status_ticker.clock = clock
 
     @endpoint(
         "GET",
@@ -187,17 +188,17 @@ class EventEndpoints:
         return receive
 
     def _look(self, wish: Wish) -> None:
-        """Look at what ``wish`` is for, if nobody has followed it: who comes later begins with the last look."""
+        """Look at what ``wish`` is for, unless it is followed already: later streams begin with the last look."""
         if not self._followers:
-            self._feed.advance()
+            self._follower.listen(self._something_changed)
             self._first_events.clear()
         if SENSOR in wish.types and not any(SENSOR in other.types for other in self._followers.values()):
             self._told_statuses = {status.name: status for status in self._handlers.statuses()}
 
     def _follow(self, stream: EventStream, wish: Wish, last: bytes | None) -> None:
         self._followers[stream] = wish
-        if not self._ticker.running:
-            self._ticker.start(TICK_SECONDS, now=False)
+        if not self._status_ticker.running:
+            self._status_ticker.start(TICK_SECONDS * SENSOR_TICKS, now=False)
         if CHANGE in wish.types:
             stream.write(self._first_event(wish, None if last is None else last.decode("latin-1")))
         if SENSOR in wish.types:
@@ -206,20 +207,29 @@ class EventEndpoints:
 
     def _leave(self, stream: EventStream) -> None:
         self._followers.pop(stream, None)
-        if not self._followers and self._ticker.running:
-            self._ticker.stop()
+        if self._followers:
+            return
+        self._follower.ignore()
+        if self._status_ticker.running:
+            self._status_ticker.stop()
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
 
-    def _tick(self) -> None:
-        try:
-            self._ticks += 1
-            self._tell_changes()
-            if self._ticks % SENSOR_TICKS == 0:
-                self._tell_statuses()
-        except Exception:  # noqa: BLE001 - whatever it is, the next tick may go well, and nobody else would tell
-            log.failure("while telling what has changed")
+    def _something_changed(self) -> None:
+        """Send the changes a tick later, with all that come until then."""
+        if self._tick is None:
+            self._tick = self._clock.callLater(TICK_SECONDS, self._tell_changes)
 
     def _tell_changes(self) -> None:
-        changes = self._feed.advance()
+        self._tick = None
+        try:
+            self._send_changes()
+        except Exception:  # noqa: BLE001 - whatever it is, the next tick may go well
+            log.failure("sending changes failed")
+
+    def _send_changes(self) -> None:
+        changes = self._follower.advance()
         if changes is None:
             return
         self._first_events.clear()
@@ -231,6 +241,12 @@ class EventEndpoints:
                 stream.write(event)
 
     def _tell_statuses(self) -> None:
+        try:
+            self._send_statuses()
+        except Exception:  # noqa: BLE001 - whatever it is, the next tick may go well
+            log.failure("sending the states of handlers failed")
+
+    def _send_statuses(self) -> None:
         if not any(SENSOR in wish.types for wish in self._followers.values()):
             return
         told = self._told_statuses
@@ -249,7 +265,7 @@ class EventEndpoints:
             return self._snapshot(wish)
         event = self._first_events.get((wish, last))
         if event is None:
-            missed = None if last is None else self._feed.since(last, wish.paths)
+            missed = None if last is None else self._follower.since(last, wish.paths)
             event = self._snapshot(wish) if missed is None else self._change(missed, wish, or_nothing=True)
             if len(self._first_events) >= MOST_KEPT:
                 self._first_events.clear()
@@ -257,8 +273,8 @@ class EventEndpoints:
         return event
 
     def _snapshot(self, wish: Wish) -> bytes:
-        leaves = self._shown(self._feed.leaves(wish.paths), wish)
-        return event_bytes("snapshot", encoding.encode(leaves), self._feed.revision)
+        leaves = self._shown(self._follower.leaves(wish.paths), wish)
+        return event_bytes("snapshot", encoding.encode(leaves), self._follower.revision)
 
     def _change(self, changes: Changes, wish: Wish, or_nothing: bool = False) -> bytes:
         """Return the event of ``changes``; if there is nothing in them, nothing, unless that is to be told, too."""
@@ -266,9 +282,9 @@ class EventEndpoints:
         changed = {**changes.changed, **changes.renewed} if wish.meta else changes.changed
         if not (changed or changes.removed or or_nothing):
             return b""
-        removed = [format_path(path) for path in changes.removed]
+        removed = sorted(map(format_path, changes.removed))
         data = encoding.encode({"changed": self._shown(changed, wish), "removed": removed})
-        return event_bytes(CHANGE, data, self._feed.revision)
+        return event_bytes(CHANGE, data, self._follower.revision)
 
     def _shown(self, parts: Mapping[Path, Part], wish: Wish) -> dict[str, Any]:
         now = self._tree.now()

@@ -17,8 +17,7 @@ from twisted.internet.defer import Deferred
 
 from rpiserve.core.metrics import Metric, Sample, Stats
 from rpiserve.core.tokens import READ
-from rpiserve.data.changes import leaves
-from rpiserve.data.nodes import ERROR, OK, STALE, Leaf
+from rpiserve.data.nodes import ERROR, OK, STALE, Leaf, leaves
 from rpiserve.data.paths import format_path
 from rpiserve.data.tree import DataTree
 from rpiserve.web.endpoint import endpoint
