@@ -65,6 +65,7 @@ class Journal:
         self._index: PatternIndex[Subscription] = PatternIndex()
         self._entries: deque[list[tuple[Subscription, LeafChange]]] = deque()
         self._waiting = 0
+        self._limit = MOST_WAITING
         self._awake = False
         self._wake: Callable[[Callable[[], None]], object] | None = None
         self._failed: Callable[[Receiver], object] = lambda receiver: None
@@ -117,7 +118,7 @@ class Journal:
             return
         self._entries.append(entry)
         self._waiting += len(entry)
-        if self._waiting > MOST_WAITING:
+        if self._waiting > self._limit:
             self._condense()
         if not self._awake:
             self._awake = True
@@ -133,6 +134,8 @@ class Journal:
         self._entries.clear()
         self._entries.append([(subscription, change) for (subscription, _), change in latest.items()])
         self._waiting = len(latest)
+        # It takes as long as there are changes, so not again before as many have come.
+        self._limit = max(MOST_WAITING, 2 * self._waiting)
 
     # --- for the reactor ---------------------------------------------------------------------------------------------
 
@@ -142,11 +145,15 @@ class Journal:
 
     def _deliver(self) -> None:
         with self._lock:
-            entries = list(self._entries)
-            self._entries.clear()
-            self._waiting = 0
             self._awake = False
-        for entry in entries:
+            count = len(self._entries)
+        for _ in range(count):  # and not of what receivers write meanwhile: that has its own turn of the reactor
+            with self._lock:
+                if not self._entries:
+                    return
+                entry = self._entries.popleft()
+                self._waiting -= len(entry)
+                self._limit = MOST_WAITING
             parts: dict[Subscription, list[LeafChange]] = {}
             for subscription, change in entry:
                 parts.setdefault(subscription, []).append(change)

@@ -175,6 +175,21 @@ def test_a_receiver_that_writes(bench: Journalled) -> None:
     assert entries == [[("a", None, 1)], [("a", 1, 2)], [("b", None, 1)], [("b", 1, 2)]]
 
 
+def test_a_receiver_that_flushes(bench: Journalled) -> None:
+    """What waits is delivered within it, in order, and not once more after it."""
+    order: list[tuple[str, Any]] = []
+
+    def flushing(changes: tuple[LeafChange, ...]) -> None:
+        order.append(("flushing", value_of(changes[0].new)))
+        bench.tree.journal.flush()
+
+    bench.tree.journal.subscribe([Pattern.parse("a")], flushing)
+    for number in range(3):
+        bench.tree.assign(("a",), number)
+    bench.deliver()
+    assert order == [("flushing", 0), ("flushing", 1), ("flushing", 2)]
+
+
 def test_without_a_reactor(bench: Journalled) -> None:
     """Before it is opened and after it is closed nothing is recorded, so that nothing can pile up."""
     entries = bench.listen("**")
@@ -185,9 +200,10 @@ def test_without_a_reactor(bench: Journalled) -> None:
     assert entries == []
 
 
-def test_a_reactor_that_is_blocked(bench: Journalled, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reactor_that_is_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits is bounded: beyond that it becomes one entry, from the first old value to the last new one."""
     monkeypatch.setattr(changes_module, "MOST_WAITING", 10)
+    bench = Journalled()
     entries = bench.listen("**")
     for number in range(100):
         bench.tree.assign((f"key{number % 3}",), number)
