@@ -37,6 +37,8 @@ class BadArguments(RpiserveError):
         errors: what is wrong, as ``{"argument": name, "message": text}`` each.
     """
 
+    code = "invalid_arguments"
+
     def __init__(self, errors: list[dict[str, str]]) -> None:
         super().__init__("; ".join(f"{error['argument']}: {error['message']}" for error in errors))
         self.errors = errors

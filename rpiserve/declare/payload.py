@@ -62,6 +62,12 @@ def _is_structured(kind: Any) -> bool:
     return is_struct or dataclasses.is_dataclass(kind) or attrs.has(kind) or typing.is_typeddict(kind)
 
 
+class BadPayload(BadArguments):
+    """The payload of a message or a request does not fit."""
+
+    code = "invalid_payload"
+
+
 @attrs.frozen
 class Payload:
     """What a handler of messages wants to be given.
@@ -78,7 +84,7 @@ class Payload:
         """Return ``payload`` as that class, by the same rules as the arguments of commands.
 
         Raises:
-            BadArguments: it does not fit; the error names the field.
+            BadPayload: it does not fit; the error names the field.
         """
         assert self.parameter is not None
         try:
@@ -88,7 +94,7 @@ class Payload:
             field = path.strip("`").removeprefix(".")
             if missing := _MISSING.fullmatch(text):
                 field, text = ".".join(filter(None, (field, missing[1]))), "it is missing"
-            raise BadArguments([{"argument": field[:100] or "payload", "message": text}]) from None
+            raise BadPayload([{"argument": field[:100] or "payload", "message": text}]) from None
 
     def schema(self) -> dict[str, Any] | None:
         """Return a JSON Schema (2020-12) of the payload, if it has a class."""

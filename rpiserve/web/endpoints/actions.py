@@ -17,7 +17,7 @@ from rpiserve.core.interfaces import Messaging
 from rpiserve.data import encoding
 from rpiserve.declare.names import NAME
 from rpiserve.web.access.origins import Provenance
-from rpiserve.web.problems import Problem, problem_from, problem_of_reply
+from rpiserve.web.problems import Problem, problem_from, problem_of_own_reply
 from rpiserve.web.server.body import query_of, read_json
 from rpiserve.web.server.channel import LimitedRequest
 from rpiserve.web.server.event_stream import CONTENT_TYPE, EventStream, Streams
@@ -61,7 +61,7 @@ class ActionRoutes:
                     tell(payload)
                 elif heard and final and status == "error":
                     error = wire.parse_error(msgspec.json.decode(payload))
-                    result.errback(problem_of_reply(error, 500))
+                    result.errback(problem_of_own_reply(error))
                 elif heard and final:
                     result.callback(payload)
                 return succeed(int(heard))
