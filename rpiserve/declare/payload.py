@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import re
 import typing
 from collections.abc import Callable, Collection
 from types import UnionType
@@ -12,6 +11,7 @@ import attrs
 import msgspec
 
 from rpiserve.declare.arguments import BadArguments, Parameter, annotation_of, parameter_of
+from rpiserve.declare.mismatch import Mismatch
 from rpiserve.errors import DeclarationError
 
 
@@ -90,15 +90,9 @@ class Payload:
         try:
             return self.parameter.convert(payload)
         except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
-            text, _, path = str(error).partition(" - at `$")
-            field = path.strip("`").removeprefix(".")
-            if missing := _MISSING.fullmatch(text):
-                field, text = ".".join(filter(None, (field, missing[1]))), "it is missing"
-            raise BadPayload([{"argument": field[:100] or "payload", "message": text}]) from None
+            path, text = (error.path, error.message) if isinstance(error, Mismatch) else ("", str(error))
+            raise BadPayload([{"argument": path[:100] or "payload", "message": text}]) from None
 
     def schema(self) -> dict[str, Any] | None:
         """Return a JSON Schema (2020-12) of the payload, if it has a class."""
         return None if self.parameter is None else msgspec.json.schema(self.parameter.type)
-
-
-_MISSING: Final = re.compile("Object missing required field `(.+)`")
