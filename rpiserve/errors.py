@@ -1,13 +1,51 @@
 """Every error that rpiserve raises on purpose.
 
-The text of each is written for the user: what was wrong, where, and what to do.
+The text of each is written for the user: what was wrong, where, and what to do. Programs go by the code.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Final
+
+CODES: Final[Mapping[str, str]] = {
+    "bad_request": "the request is malformed: its JSON, its path, its query or a header",
+    "bus_unavailable": "the bus cannot be reached",
+    "busy": "too much is under way; try again later",
+    "forbidden": "the token's role is too small, or a page from another site may not do this",
+    "handler_error": "a function of the app has raised; the log has more under the incident",
+    "internal_error": "an error in the daemon itself; the log has more under the incident",
+    "invalid_arguments": "the arguments of a command do not fit; `errors` names each",
+    "invalid_payload": "the payload of an action, a route or a broadcast does not fit; `errors` names the field",
+    "method_not_allowed": "the path does not have this method; the header Allow lists those that it has",
+    "misdirected_request": "the daemon does not answer to the host name of the request",
+    "no_responders": "no service listens; nothing was done",
+    "not_found": "there is nothing at this path",
+    "remote_error": "another service has answered with an error; `remote_code` is its own code, or null",
+    "request_timeout": "the request took too long to arrive",
+    "shutting_down": "the daemon is shutting down",
+    "timeout": "there was no result within the time limit; whether it was done is not known",
+    "too_large": "the request or the message is too large",
+    "too_many_requests": "there were too many wrong tokens from this address; Retry-After has the seconds to wait",
+    "unauthorized": "a token is needed, or the one that was sent is wrong",
+    "unknown_action": "the service has no such action",
+    "unknown_command": "there is no such command",
+    "unserializable": "a function of the app has returned what cannot be sent as JSON",
+    "unsupported_media_type": "the Content-Type is not the one that is needed",
+    "uri_too_long": "the path is too long",
+}
+"""The codes of the errors that rpiserve makes, in HTTP answers and in replies, and what each means.
+
+An app may send others: an action with a code of its own, and a route with a status that is not here.
+"""
 
 
 class RpiserveError(Exception):
-    """The base of all errors that rpiserve raises on purpose."""
+    """The base of all errors that rpiserve raises on purpose.
+
+    Attributes:
+        code: the word in `CODES` that a program can go by; None for what does not leave the process.
+    """
+
+    code: str | None = None
 
 
 class DeclarationError(RpiserveError, ValueError):
@@ -29,6 +67,8 @@ class NotRunning(RpiserveError):
 class Stopped(RpiserveError):
     """The daemon is shutting down, or a caller was closed: what was asked for will not be had any more."""
 
+    code = "shutting_down"
+
 
 class PathError(RpiserveError, ValueError):
     """A path or a key that the data tree cannot have."""
@@ -49,13 +89,19 @@ class SensorError(RpiserveError):
 class HandlerTimeout(SensorError):
     """A handler did not end within its time limit."""
 
+    code = "timeout"
+
 
 class ResourceHeld(SensorError):
     """A shared resource is held by a handler that hangs."""
 
+    code = "busy"
+
 
 class UnknownCommand(RpiserveError):
     """A command was called that there is not."""
+
+    code = "unknown_command"
 
 
 class HandlerFailed(RpiserveError):
@@ -63,15 +109,21 @@ class HandlerFailed(RpiserveError):
 
     Attributes:
         incident: the id under which it stands there.
+        code: ``handler_error``, or ``unserializable`` if it has returned what cannot be sent.
     """
 
-    def __init__(self, text: str, incident: str) -> None:
+    code = "handler_error"
+
+    def __init__(self, text: str, incident: str, code: str = code) -> None:
         super().__init__(text)
         self.incident = incident
+        self.code = code
 
 
 class Cancelled(RpiserveError):
     """A run was given up, because the daemon stops."""
+
+    code = "shutting_down"
 
 
 class BusError(RpiserveError):
@@ -81,6 +133,8 @@ class BusError(RpiserveError):
 class BusUnavailable(BusError):
     """The bus cannot be reached. Whether a message that was under way has arrived is not known."""
 
+    code = "bus_unavailable"
+
 
 class MessageError(BusError, ValueError):
     """A message, a channel or a name that the bus does not take."""
@@ -89,13 +143,19 @@ class MessageError(BusError, ValueError):
 class NoResponders(BusError):
     """Nobody listens for what was sent: the service is not there."""
 
+    code = "no_responders"
+
 
 class CallTimeout(BusError):
     """A service has not answered in time. Whether it has done what was asked is not known."""
 
+    code = "timeout"
+
 
 class TooManyPending(BusError):
     """There are too many calls without an answer already."""
+
+    code = "busy"
 
 
 class RemoteError(BusError):

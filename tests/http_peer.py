@@ -5,6 +5,7 @@ peer is slow: it holds what is written until the peer reads it, pauses the write
 reading is paused, and is gone at the earliest in a later turn of the reactor.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -248,6 +249,7 @@ def check_answer(answer: Answer, method: str) -> None:
         assert problem["title"] == answer.reason
         assert problem["status"] == answer.status
         assert isinstance(problem["detail"], str)
+        assert re.fullmatch("[a-z0-9_]{1,40}", problem["code"])
 
 
 class Peer:

@@ -117,6 +117,7 @@ class Answer(http_peer.Answer):
         if "date" in self.headers:  # else the whole connection is refused
             assert self.headers["cache-control"] == "no-store"
         assert isinstance(problem["detail"], str)
+        assert isinstance(problem["code"], str)
         return str(problem["detail"])
 
 

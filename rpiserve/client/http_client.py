@@ -1,6 +1,6 @@
 """The client by the HTTP API of a daemon."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -37,11 +37,24 @@ GRACE_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 """The pause before a lost stream is asked for again."""
 
-NOBODY = "nobody listens"
-"""What the detail of a problem says if there is no such service, as `NoResponders` does."""
+ERRORS: Mapping[str, type[BusError]] = {
+    "no_responders": NoResponders,
+    "timeout": CallTimeout,
+    "bus_unavailable": BusUnavailable,
+    "busy": BusUnavailable,
+    "shutting_down": BusUnavailable,
+    "unauthorized": NotAllowed,
+    "forbidden": NotAllowed,
+}
+"""What the code in a problem of the daemon's stands for."""
 
-NOT_ALLOWED = (401, 403)
-"""The statuses of those who are not let in."""
+PROXY_ERRORS: Mapping[int, type[BusError]] = {
+    401: NotAllowed,
+    403: NotAllowed,
+    503: BusUnavailable,
+    504: CallTimeout,
+}
+"""What a status stands for if there is no code: the answer is that of a proxy before the daemon."""
 
 UNVERIFIED = "certificate verify failed"
 """OpenSSL's reason if a certificate is not trusted."""
@@ -262,7 +275,7 @@ class HttpClient:
             problem = None
         if (found := error_from(problem)) is not None:
             return found
-        if response.code in NOT_ALLOWED:  # by a proxy before it
+        if PROXY_ERRORS.get(response.code) is NotAllowed:
             return NotAllowed(f"{self._url} refuses this: HTTP {response.code}")
         return self._stranger(f"its answer is HTTP {response.code} and no problem object")
 
@@ -301,15 +314,14 @@ def error_from(problem: object) -> BusError | None:
     if not isinstance(problem, dict) or not isinstance(problem.get("status"), int):
         return None
     status, detail = problem["status"], problem.get("detail") or problem.get("title") or "an error without a text"
+    code = problem.get("code")
+    if code == "remote_error":
+        return wire.parse_error({**problem, "error": detail, "code": problem.get("remote_code")})
     text = encoding.printable(f"{detail!s:.1000}")
-    if not isinstance(problem.get("code"), str):  # with one it is the service that has answered
-        if status in NOT_ALLOWED:
-            return NotAllowed(text)
-        if status == 504:
-            return CallTimeout(text)
-        if status == 503:
-            return NoResponders(text) if NOBODY in text else BusUnavailable(text)
-    return wire.parse_error({**problem, "error": detail})
+    kind = ERRORS.get(code) if isinstance(code, str) else PROXY_ERRORS.get(status)
+    if kind is not None:
+        return kind(text)
+    return wire.parse_error({**problem, "error": detail, "code": None})  # the code is the daemon's, not a service's
 
 
 def _is_stream(response: Any) -> bool:

@@ -15,6 +15,7 @@ from rpiserve.core.failures import Incidents
 from rpiserve.core.metrics import Metric, Sample
 from rpiserve.core.runner import Invoker, Resource, Unserializable, encode_result
 from rpiserve.core.threads import ThreadPool
+from rpiserve.core.wire import HANDLER_ERROR, UNSERIALIZABLE
 from rpiserve.declare.arguments import BadArguments
 from rpiserve.declare.commands import Command
 from rpiserve.errors import Cancelled, HandlerFailed, HandlerTimeout, ResourceHeld, UnknownCommand
@@ -149,5 +150,7 @@ class CommandCalls:
         """Return a failure that may be shown to a client: what the run itself came to, or else an incident."""
         if failure.check(HandlerTimeout, ResourceHeld, Cancelled):
             return failure
-        how = "returned what cannot be served as JSON" if failure.check(Unserializable) else "failed"
-        return Failure(HandlerFailed(f"the command {name} {how}", self._incidents.note(name, failure)))
+        how, code = "failed", HANDLER_ERROR
+        if failure.check(Unserializable):
+            how, code = "returned what cannot be served as JSON", UNSERIALIZABLE
+        return Failure(HandlerFailed(f"the command {name} {how}", self._incidents.note(name, failure), code))

@@ -19,6 +19,7 @@ import msgspec
 import msgspec.inspect as types
 
 from rpiserve.data import encoding
+from rpiserve.declare.mismatch import Mismatch, describe, find_mismatch
 from rpiserve.errors import DataError, DeclarationError, RpiserveError
 
 _TRUE: Final = frozenset({"on", "yes", "true", "1"})
@@ -36,6 +37,8 @@ class BadArguments(RpiserveError):
     Attributes:
         errors: what is wrong, as ``{"argument": name, "message": text}`` each.
     """
+
+    code = "invalid_arguments"
 
     def __init__(self, errors: list[dict[str, str]]) -> None:
         super().__init__("; ".join(f"{error['argument']}: {error['message']}" for error in errors))
@@ -64,14 +67,20 @@ class Parameter:
         """Return ``value`` in the parameter's type.
 
         Raises:
-            ValueError: it does not fit; the text says how.
+            Mismatch: it does not fit; the text says where and how.
+            ValueError: it holds a number that is not finite, or its class refuses it.
         """
         if self.type is _ANYTHING:
             return value
         try:
             converted = _converted(value, self.type)
         except msgspec.ValidationError:
-            converted = _converted(_loosened(value, types.type_info(self.type)), self.type)
+            kind = types.type_info(self.type)
+            loosened = _loosened(value, kind)
+            try:
+                converted = _converted(loosened, self.type)
+            except msgspec.ValidationError:
+                raise find_mismatch(loosened, kind) or Mismatch("", f"expected {describe(kind)}") from None
         if not _is_finite(msgspec.to_builtins(converted, builtin_types=(Decimal,), enc_hook=lambda _: None)):
             raise ValueError("it is not a finite number, or holds one that is not")
         return converted

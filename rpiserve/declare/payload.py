@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import re
 import typing
 from collections.abc import Callable, Collection
 from types import UnionType
@@ -12,6 +11,7 @@ import attrs
 import msgspec
 
 from rpiserve.declare.arguments import BadArguments, Parameter, annotation_of, parameter_of
+from rpiserve.declare.mismatch import Mismatch
 from rpiserve.errors import DeclarationError
 
 
@@ -62,6 +62,12 @@ def _is_structured(kind: Any) -> bool:
     return is_struct or dataclasses.is_dataclass(kind) or attrs.has(kind) or typing.is_typeddict(kind)
 
 
+class BadPayload(BadArguments):
+    """The payload of a message or a request does not fit."""
+
+    code = "invalid_payload"
+
+
 @attrs.frozen
 class Payload:
     """What a handler of messages wants to be given.
@@ -78,21 +84,15 @@ class Payload:
         """Return ``payload`` as that class, by the same rules as the arguments of commands.
 
         Raises:
-            BadArguments: it does not fit; the error names the field.
+            BadPayload: it does not fit; the error names the field.
         """
         assert self.parameter is not None
         try:
             return self.parameter.convert(payload)
         except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
-            text, _, path = str(error).partition(" - at `$")
-            field = path.strip("`").removeprefix(".")
-            if missing := _MISSING.fullmatch(text):
-                field, text = ".".join(filter(None, (field, missing[1]))), "it is missing"
-            raise BadArguments([{"argument": field[:100] or "payload", "message": text}]) from None
+            path, text = (error.path, error.message) if isinstance(error, Mismatch) else ("", str(error))
+            raise BadPayload([{"argument": path[:100] or "payload", "message": text}]) from None
 
     def schema(self) -> dict[str, Any] | None:
         """Return a JSON Schema (2020-12) of the payload, if it has a class."""
         return None if self.parameter is None else msgspec.json.schema(self.parameter.type)
-
-
-_MISSING: Final = re.compile("Object missing required field `(.+)`")

@@ -320,15 +320,26 @@ def _text_kind(kind: str) -> str:
     return kind
 
 
-def problem_of(status: int, detail: str, **members: Any) -> dict[str, Any]:
+def problem_of(status: int, detail: str, code: str | None = None, **members: Any) -> dict[str, Any]:
     """Return an error as RFC 9457 has it.
 
     Args:
         status: the HTTP status code.
-        detail: what was wrong.
+        detail: what was wrong, for people.
+        code: a word that programs can go by; None for that of the status.
         members: further members.
     """
-    return {"type": "about:blank", "title": phrase_of(status), "status": status, "detail": detail, **members}
+    head = {"type": "about:blank", "title": phrase_of(status), "status": status, "detail": detail}
+    return {**head, "code": code or code_of(status), **members}
+
+
+_STATUS_CODES: Final = {413: "too_large", 500: "internal_error", 503: "unavailable", 504: "timeout"}
+"""Where the code of a status is not the status's name."""
+
+
+def code_of(status: int) -> str:
+    """Return the code of an error that has no other than its HTTP status code: of 404 it is ``not_found``."""
+    return _STATUS_CODES.get(status) or "_".join(re.findall("[a-z]+", phrase_of(status).lower().replace("'", "")))
 
 
 _PHRASES: Final = {

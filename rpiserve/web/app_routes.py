@@ -16,6 +16,7 @@ from rpiserve.core.context import Scope
 from rpiserve.core.failures import Incidents
 from rpiserve.core.runner import Invoker
 from rpiserve.core.tokens import CONTROL, READ
+from rpiserve.core.wire import HANDLER_ERROR, UNSERIALIZABLE
 from rpiserve.declare.arguments import BadArguments
 from rpiserve.declare.handler import Where
 from rpiserve.declare.routes import CONVERTERS, Route
@@ -124,9 +125,9 @@ class AppRoutes:
         self._admission.authorize(request, _rule_of(route, request.method))
         view = _view(request, {name: _decoded(value) for name, value in variables.items()})
         if len(self._invoker.active) >= MOST_CALLS:
-            raise Problem(503, f"{MOST_CALLS} requests are being answered already; try again later")
+            raise Problem(503, f"{MOST_CALLS} requests are being answered already; try again later", code="busy")
         if route.function.where is Where.THREAD and self._invoker.pool.clogged:
-            raise Problem(503, f"{self._invoker.pool.stuck} requests hang; try again later")
+            raise Problem(503, f"{self._invoker.pool.stuck} requests hang; try again later", code="busy")
         response = HttpResponse()
         name = route.function.name
         run = self._invoker.start(
@@ -145,9 +146,12 @@ class AppRoutes:
         """Return a failure that may be shown to a client: what the run itself came to, or else an incident."""
         if failure.check(HandlerTimeout, ResourceHeld, Cancelled, HttpError, BadArguments):
             return failure
-        how = "returned what cannot be sent" if failure.check(_Unsendable) else "failed"
+        how, code = "failed", HANDLER_ERROR
+        if failure.check(_Unsendable):
+            how, code = "returned what cannot be sent", UNSERIALIZABLE
         incident = self._incidents.note(name, failure)
-        return Failure(Problem(500, f"{name} {how}; the log has more under this incident", incident=incident))
+        text = f"{name} {how}; the log has more under this incident"
+        return Failure(Problem(500, text, code=code, incident=incident))
 
 
 def _rule_of(route: Route, method: bytes) -> AccessRule:

@@ -1,5 +1,6 @@
 """Errors as ``application/problem+json`` (RFC 9457): the one ladder from what went wrong to an HTTP answer."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,9 @@ from rpiserve.web.app_request import PROBLEM_JSON, phrase_of, problem_of
 
 CONTENT_TYPE = PROBLEM_JSON.encode()
 
+_CODE = re.compile("[a-z0-9_]{1,40}")
+"""The codes of an own action that HTTP clients get; those of others could not be told from a text."""
+
 _STATUSES = {wire.UNKNOWN_ACTION: 404, wire.INVALID_PAYLOAD: 422, wire.BUSY: 503, wire.TIMEOUT: 504}
 """The statuses of the codes in error replies that tell of more than a failure."""
 
@@ -42,11 +46,21 @@ class Problem(Exception):
         status: the HTTP status code.
         detail: what was wrong and what to do, for the client's reader.
         headers: further headers of the answer.
+        code: the word that a program can go by; None for that of the status.
         members: further members of the object, such as ``errors``.
     """
 
-    def __init__(self, status: int, detail: str, headers: dict[bytes, bytes] | None = None, **members: Any) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        headers: dict[bytes, bytes] | None = None,
+        *,
+        code: str | None = None,
+        **members: Any,
+    ) -> None:
         super().__init__(detail)
+        self.code = code
         self.status = status
         self.detail = detail
         self.headers = headers or {}
@@ -55,7 +69,7 @@ class Problem(Exception):
     def body(self) -> bytes:
         """Return the answer's body."""
         # It may quote what a client has sent, who may have put a token into the wrong place.
-        return hide_tokens(encoding.encode(problem_of(self.status, self.detail, **self.members)))
+        return hide_tokens(encoding.encode(problem_of(self.status, self.detail, self.code, **self.members)))
 
     def raw_answer(self, headers: Mapping[str, str]) -> bytes:
         """Return the whole answer, for a connection on which there is no request to answer and that is to be closed.
@@ -90,23 +104,22 @@ def problem_from(failure: Failure) -> Problem:
         case HttpError():
             return Problem(error.status, printable(str(error)))  # it is a handler's, and may quote anything
         case BadArguments():
-            return Problem(422, str(error), errors=error.errors)
+            return Problem(422, str(error), code=error.code, errors=error.errors)
         case UnknownCommand():
-            return Problem(404, str(error))
+            return Problem(404, str(error), code=error.code)
         case HandlerTimeout():
-            return Problem(504, f"it took too long: {error}")
-        case ResourceHeld() | Cancelled():
-            return Problem(503, str(error))
+            return Problem(504, f"it took too long: {error}", code=error.code)
         case HandlerFailed():
-            return Problem(500, f"{error}; the log has more under this incident", incident=error.incident)
+            text = f"{error}; the log has more under this incident"
+            return Problem(500, text, code=error.code, incident=error.incident)
         case RemoteError():
-            return problem_of_reply(error, 502)
-        case NoResponders() | BusUnavailable() | TooManyPending() | Stopped():
-            return Problem(503, str(error), code=None)
+            return _problem_of_reply(error, 502, code="remote_error", remote_code=error.code)
+        case NoResponders() | BusUnavailable() | TooManyPending() | Stopped() | ResourceHeld() | Cancelled():
+            return Problem(503, str(error), code=error.code)
         case CallTimeout():
-            return Problem(504, str(error), code=None)
+            return Problem(504, str(error), code=error.code)
         case MessageError():  # names and channels are checked before, so it is too large
-            return Problem(413, str(error), code=None)
+            return Problem(413, str(error), code="too_large")
         case MethodNotAllowed():
             methods = ", ".join(sorted({*(error.valid_methods or ()), "OPTIONS"}))
             return Problem(405, f"the methods here are {methods}", {b"Allow": methods.encode()})
@@ -120,14 +133,20 @@ def problem_from(failure: Failure) -> Problem:
     return Problem(500, "an error on our side; the log has more under this incident", incident=incident)
 
 
-def problem_of_reply(error: RemoteError, otherwise: int) -> Problem:
+def problem_of_own_reply(error: RemoteError) -> Problem:
+    """Return the problem that tells a client of the error reply of an action of this service."""
+    code = error.code if error.code is not None and _CODE.fullmatch(error.code) else wire.HANDLER_ERROR
+    return _problem_of_reply(error, 500, code=code)
+
+
+def _problem_of_reply(error: RemoteError, otherwise: int, **members: Any) -> Problem:
     """Return the problem that tells a client of an error reply.
 
     Args:
         error: the reply.
         otherwise: the status if the code of the reply has none of its own.
+        members: the code, and what else there is to tell.
     """
-    members: dict[str, Any] = {"code": error.code}
     if error.incident is not None:
         members["incident"] = error.incident
     if error.errors:

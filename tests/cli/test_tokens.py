@@ -211,4 +211,5 @@ def test_not_allowed(status: int) -> None:
     error = error_from(problem)
     assert type(error) is NotAllowed
     assert str(error) == "who are you?"
-    assert type(error_from({**problem, "code": "handler_error"})) is RemoteError
+    assert type(error_from({**problem, "code": "forbidden"})) is NotAllowed
+    assert type(error_from({**problem, "code": "remote_error", "remote_code": "forbidden"})) is RemoteError

@@ -26,6 +26,7 @@ from rpiserve.errors import (
     CallTimeout,
     MessageError,
     NoResponders,
+    NotAllowed,
     RemoteError,
     RemoteTimeout,
 )
@@ -142,24 +143,30 @@ class TestHttpCall:
 
     @pytest.mark.parametrize("progress", [None, lambda _: None], ids=["plain", "progress"])
     @pytest.mark.parametrize(
-        ("status", "detail", "kind"),
+        ("status", "code", "kind"),
         [
-            (422, "weight: no number", RemoteError),
-            (502, "it raised", RemoteError),
-            (503, "a.b: nobody listens for a", NoResponders),
-            (503, "the bus is down", BusUnavailable),
-            (504, "no answer", CallTimeout),
+            (422, "remote_error", RemoteError),
+            (502, "remote_error", RemoteError),
+            (503, "no_responders", NoResponders),
+            (503, "bus_unavailable", BusUnavailable),
+            (503, "busy", BusUnavailable),
+            (503, "shutting_down", BusUnavailable),
+            (504, "timeout", CallTimeout),
+            (401, "unauthorized", NotAllowed),
+            (403, "forbidden", NotAllowed),
         ],
     )
-    def test_problem(self, status: int, detail: str, kind: type[BusError], progress: Any, setting: Setting) -> None:
-        """A problem is the error that the bus would have given."""
-        setting.daemon.answer = answer(problem(status, detail), "application/problem+json", status)
-        with pytest.raises(kind, match=detail):
+    def test_problem(self, status: int, code: str, kind: type[BusError], progress: Any, setting: Setting) -> None:
+        """A problem is the error that the bus would have given, by its code and not by its text."""
+        body = problem(status, "nobody listens", code=code)
+        setting.daemon.answer = answer(body, "application/problem+json", status)
+        with pytest.raises(kind, match="nobody listens") as caught:
             brought(setting.call(progress))
+        assert caught.type is kind
 
     def test_problem_in_stream(self, setting: Setting) -> None:
         """So is one that comes after the stream has begun, with what else it has."""
-        told = json.loads(problem(502, "it raised", code="handler_error", incident="a1"))
+        told = json.loads(problem(502, "it raised", code="remote_error", remote_code="handler_error", incident="a1"))
         setting.daemon.answer = stream(("progress", 1), ("error", told))
         with pytest.raises(RemoteError, match="it raised") as caught:
             brought(setting.call(lambda _: None))
@@ -302,12 +309,30 @@ def test_body_is_cut_off() -> None:
             brought(Deferred.fromCoroutine(client.call("a", "b", {}, 1, progress)))
 
 
+@pytest.mark.parametrize("remote_code", ["no_responders", "My Code!", None])
+def test_code_of_a_service(remote_code: str | None) -> None:
+    """A service's own code comes through as it is, and is never taken for one of the daemon's."""
+    error = error_from({"status": 502, "detail": "x", "code": "remote_error", "remote_code": remote_code})
+    assert type(error) is RemoteError
+    assert error.code == remote_code
+
+
+@pytest.mark.parametrize("code", ["not_found", "too_large", "a_new_one", 7, None])
+def test_code_of_the_daemon(code: object) -> None:
+    """A refusal of the daemon's has no code of a service."""
+    error = error_from({"status": 404, "detail": "x", "code": code})
+    assert type(error) is RemoteError
+    assert error.code is None
+
+
 def test_error_from() -> None:
     """A problem without a detail has its title; what is no problem is no error."""
     assert str(error_from({"status": 500, "title": "Oh"})) == "Oh"
     assert str(error_from({"status": 500})) == "an error without a text"
-    assert type(error_from({"status": 503, "detail": "x", "code": "busy"})) is RemoteError
-    assert type(error_from({"status": 504, "detail": "x", "code": "timeout"})) is RemoteTimeout
+    assert type(error_from({"status": 503, "code": "remote_error", "remote_code": "busy"})) is RemoteError
+    assert type(error_from({"status": 504, "code": "remote_error", "remote_code": "timeout"})) is RemoteTimeout
+    assert type(error_from({"status": 503})) is BusUnavailable
+    assert type(error_from({"status": 504})) is CallTimeout
     assert error_from({"status": "500"}) is None
     assert error_from(None) is None
 

@@ -431,11 +431,11 @@ def test_every_error_is_named() -> None:
     with pytest.raises(BadArguments) as raised:
         Signature.of(water, "water").convert({"zone": "x", "pmup": "main", "pump": "main"})
     assert raised.value.errors == [
-        {"argument": "zone", "message": "Expected `int`, got `str`"},
+        {"argument": "zone", "message": 'expected an integer, got "x"'},
         {"argument": "pmup", "message": "there is no such argument; there are: zone, seconds, pump"},
         {"argument": "seconds", "message": "it is missing"},
     ]
-    assert str(raised.value).startswith("zone: Expected `int`, got `str`; pmup: there is no such argument")
+    assert str(raised.value).startswith('zone: expected an integer, got "x"; pmup: there is no such argument')
     with pytest.raises(BadArguments, match="x: there is no such argument; there are: none"):
         Signature.of(lambda: None, "nothing").convert({"x": 1})
 

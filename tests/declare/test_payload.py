@@ -156,7 +156,7 @@ def test_classes_with_fields_in_other_clothes(annotation: Any) -> None:
 def test_payload_or_nothing() -> None:
     """Where null is allowed it may be the payload."""
     assert payload(Zone | None).convert(None) is None
-    assert errors(Zone, None) == [{"argument": "payload", "message": "Expected `object`, got `null`"}]
+    assert errors(Zone, None) == [{"argument": "payload", "message": "expected an object, got null"}]
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ ZONE = {"number": 1}
 @structured
 def test_a_wrong_field_is_named(kind: Any) -> None:
     """A field of another type is named, with what it should be."""
-    assert errors(kind, {"number": "three"}) == [{"argument": "number", "message": "Expected `int`, got `str`"}]
+    assert errors(kind, {"number": "three"}) == [{"argument": "number", "message": 'expected an integer, got "three"'}]
 
 
 @structured
@@ -290,7 +290,7 @@ def test_no_object(kind: Any, value: Any) -> None:
     """A payload that is no object is refused as a whole."""
     (error,) = errors(kind, value)
     assert error["argument"] == "payload"
-    assert error["message"].startswith("Expected `object`, got ")
+    assert error["message"].startswith("expected an object, got ")
 
 
 @pytest.mark.parametrize(
@@ -298,11 +298,15 @@ def test_no_object(kind: Any, value: Any) -> None:
     [
         ({"name": "a"}, "zone", "it is missing"),
         ({"name": "a", "zone": {}}, "zone.number", "it is missing"),
-        ({"name": "a", "zone": {"number": []}}, "zone.number", "Expected `int`, got `array`"),
-        ({"name": "a", "zone": ZONE, "zones": [ZONE, {"number": "x"}]}, "zones[1].number", "Expected `int`, got `str`"),
+        ({"name": "a", "zone": {"number": []}}, "zone.number", "expected an integer, got a list"),
+        (
+            {"name": "a", "zone": ZONE, "zones": [ZONE, {"number": "x"}]},
+            "zones[1].number",
+            'expected an integer, got "x"',
+        ),
         ({"name": "a", "zone": ZONE, "zones": [ZONE, {}]}, "zones[1].number", "it is missing"),
-        ({"name": "a", "zone": ZONE, "named": {"b": {}}}, "named[...].number", "it is missing"),
-        ({"name": 7, "zone": ZONE}, "name", "Expected `str`, got `int`"),
+        ({"name": "a", "zone": ZONE, "named": {"b": {}}}, 'named["b"].number', "it is missing"),
+        ({"name": 7, "zone": ZONE}, "name", "expected a text, got 7"),
     ],
 )
 def test_a_field_within_is_named_by_its_path(value: Any, argument: str, message: str) -> None:
@@ -313,7 +317,7 @@ def test_a_field_within_is_named_by_its_path(value: Any, argument: str, message:
 def test_a_wrong_key_is_told_of() -> None:
     """A key that cannot be converted is told of with the place of its mapping."""
     (error,) = errors(Garden, {"name": "a", "zone": ZONE, "by_number": {"x": "y"}})
-    assert error == {"argument": "payload", "message": "Expected `int`, got `str` - at `key` in `$.by_number`"}
+    assert error == {"argument": "by_number", "message": 'expected an integer as a key, got "x"'}
 
 
 def test_fields_have_their_names_outside() -> None:
@@ -321,7 +325,7 @@ def test_fields_have_their_names_outside() -> None:
     assert payload(RenamedStruct).convert({"zoneNumber": "3"}) == RenamedStruct(3)
     assert errors(RenamedStruct, {}) == [{"argument": "zoneNumber", "message": "it is missing"}]
     (error,) = errors(RenamedStruct, {"zoneNumber": 3, "more": 1})
-    assert error["message"] == "Object contains unknown field `more`"
+    assert error == {"argument": "more", "message": "there is no such field"}
 
 
 def test_a_long_path_is_cut() -> None:

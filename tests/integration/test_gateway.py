@@ -79,11 +79,12 @@ def test_errors(daemon: Daemon) -> None:
     status, problem = outcome(ask(daemon, "/actions/none"))
     assert (status, problem["code"]) == (404, "unknown_action")
     status, problem = outcome(ask(daemon, "/services/house/none"))
-    assert (status, problem["code"]) == (404, "unknown_action")
-    assert outcome(ask(daemon, "/services/nobody/get"))[0] == 503
-    for target, expected in (("/actions/broken", 500), ("/services/house/broken", 502)):
+    assert (status, problem["code"], problem["remote_code"]) == (404, "remote_error", "unknown_action")
+    status, problem = outcome(ask(daemon, "/services/nobody/get"))
+    assert (status, problem["code"]) == (503, "no_responders")
+    for target, expected, member in (("/actions/broken", 500, "code"), ("/services/house/broken", 502, "remote_code")):
         status, problem = outcome(ask(daemon, target))
-        assert (status, problem["code"]) == (expected, "handler_error")
+        assert (status, problem[member]) == (expected, "handler_error")
         assert "12345" not in str(problem)
         daemon.wait_for(problem["incident"])
 

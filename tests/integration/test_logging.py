@@ -48,7 +48,7 @@ def test_text(program: tuple[str, ...], tmp_path: Path) -> None:
     ours = [line for line in lines if line != "printed"]  # App.run leaves what an app prints as it is
     assert [line for line in ours if not TEXT_LINE.fullmatch(line)] == []
     assert any(re.search(r" WARN  a/b: two\\x0alines: é %s \{0\}$", line) for line in lines)
-    assert any(re.search(r" ERROR core\.runner: a/b failed, incident \w{8}$", line) for line in lines)
+    assert any(re.search(r" ERROR core\.failures: a/b failed, incident \w{8}$", line) for line in lines)
     assert not any("a detail" in line for line in lines)
 
 
@@ -149,7 +149,7 @@ def test_levels(tmp_path: Path) -> None:
     with running_daemon(tmp_path, TALKATIVE, *levels, ready="failed, incident") as daemon:
         daemon.stop()
         lines = daemon.log().splitlines()
-    assert [line for line in lines if not re.search(r" ERROR core\.runner: |^    ", line)] == []
+    assert [line for line in lines if not re.search(r" ERROR core\.failures: |^    ", line)] == []
 
 
 @pytest.mark.parametrize("option", ["--log-file", "--request-log"])

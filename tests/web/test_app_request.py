@@ -343,7 +343,7 @@ def test_errors() -> None:
     answer = HttpResponse().error(ValueError("a\nb\ud800"), HTTPStatus.CONFLICT)
     assert (answer.status, answer.content_type) == (409, "application/problem+json")
     problem = {"type": "about:blank", "title": "Conflict", "status": 409, "detail": "a\\x0ab\\ud800"}
-    assert msgspec.json.decode(answer.body) == problem
+    assert msgspec.json.decode(answer.body) == {**problem, "code": "conflict"}
     assert HttpResponse().error("x").status == 400
 
 

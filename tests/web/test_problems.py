@@ -1,5 +1,7 @@
 """Errors as problems: the one ladder from what went wrong to what a client is told, and what it is never told."""
 
+import re
+
 import msgspec
 import pytest
 from http_peer import parse_answers
@@ -7,7 +9,10 @@ from twisted.logger import LogEvent
 from twisted.python.failure import Failure
 from werkzeug.exceptions import BadHost, Gone, HTTPException, MethodNotAllowed, NotFound
 
-from rpiserve.web.app_request import phrase_of
+from rpiserve.declare.arguments import BadArguments
+from rpiserve.declare.payload import BadPayload
+from rpiserve.errors import Cancelled, HandlerFailed, HandlerTimeout, HttpError, ResourceHeld, UnknownCommand
+from rpiserve.web.app_request import code_of, phrase_of
 from rpiserve.web.problems import CONTENT_TYPE, Problem, problem_from
 
 SECRET = "the password is 12345"
@@ -15,16 +20,73 @@ SECRET = "the password is 12345"
 
 @pytest.mark.parametrize("status", [400, 404, 405, 408, 413, 421, 422, 500, 503])
 def test_body(status: int) -> None:
-    """A problem has a type, a title that belongs to its status, the status, a detail, and further members."""
+    """A problem has a type, a title and a code that belong to its status, a detail, and further members."""
     problem = Problem(status, "because", errors=[{"argument": "zone", "message": "no number"}])
     assert msgspec.json.decode(problem.body()) == {
         "type": "about:blank",
         "title": phrase_of(status),
         "status": status,
         "detail": "because",
+        "code": code_of(status),
         "errors": [{"argument": "zone", "message": "no number"}],
     }
     assert str(problem) == "because"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "bad_request"),
+        (401, "unauthorized"),
+        (403, "forbidden"),
+        (404, "not_found"),
+        (405, "method_not_allowed"),
+        (408, "request_timeout"),
+        (409, "conflict"),
+        (413, "too_large"),
+        (414, "uri_too_long"),
+        (415, "unsupported_media_type"),
+        (418, "im_a_teapot"),
+        (421, "misdirected_request"),
+        (429, "too_many_requests"),
+        (499, "error"),
+        (500, "internal_error"),
+        (503, "unavailable"),
+        (504, "timeout"),
+    ],
+)
+def test_code_of_a_status(status: int, code: str) -> None:
+    """An error without a code of its own has that of its status, whatever the version of Python calls this."""
+    assert code_of(status) == code
+
+
+@pytest.mark.parametrize("status", range(400, 600))
+def test_every_status_has_a_code(status: int) -> None:
+    """The code of any status fits the pattern that is documented."""
+    assert re.fullmatch("[a-z0-9_]{1,40}", code_of(status))
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (BadArguments([{"argument": "a", "message": "it is missing"}]), 422, "invalid_arguments"),
+        (BadPayload([{"argument": "a", "message": "it is missing"}]), 422, "invalid_payload"),
+        (UnknownCommand("x"), 404, "unknown_command"),
+        (HandlerTimeout("x"), 504, "timeout"),
+        (ResourceHeld("x"), 503, "busy"),
+        (Cancelled("x"), 503, "shutting_down"),
+        (HandlerFailed("x", "1234"), 500, "handler_error"),
+        (HandlerFailed("x", "1234", "unserializable"), 500, "unserializable"),
+        (HttpError(409, "x"), 409, "conflict"),
+        (MethodNotAllowed(["GET"]), 405, "method_not_allowed"),
+        (NotFound(), 404, "not_found"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_codes(error: Exception, status: int, code: str) -> None:
+    """Each kind of error has its status and its code."""
+    problem = msgspec.json.decode(problem_from(Failure(error)).body())
+    assert (problem["status"], problem["code"]) == (status, code)
 
 
 def test_raw_answer() -> None:
@@ -73,7 +135,7 @@ def test_unforeseen(error: Exception, logged_failures: list[LogEvent]) -> None:
     """An exception that nobody foresaw is logged with an incident id, which is all that the client learns of it."""
     problem = problem_from(Failure(error))
     body = msgspec.json.decode(problem.body())
-    assert body["status"] == 500
+    assert (body["status"], body["code"]) == (500, "internal_error")
     assert SECRET not in str(body)
     assert type(error).__name__ not in str(body)
     (event,) = logged_failures

@@ -127,7 +127,7 @@ class Access:
         self.counts["refused"] += 1
         if request.method == b"GET" and b"text/html" in (request.getHeader(b"Accept") or b""):
             target = quote(request.uri.decode("latin-1"), safe="")
-            raise Problem(303, "log in first", {b"Location": f"/login?next={target}".encode()})
+            raise Problem(303, "log in first", {b"Location": f"/login?next={target}".encode()}, code="unauthorized")
         raise Problem(401, f"{what} needs a token: Authorization: Bearer …, or log in at /login", _CHALLENGE)
 
     def check_login(self) -> TokenFile:

@@ -19,7 +19,7 @@ from rpiserve.data import encoding
 from rpiserve.declare.names import NAME
 from rpiserve.web.endpoint import GENERATED, endpoint
 from rpiserve.web.openapi.parts import name_in_path, operation, parameter, problems, reply
-from rpiserve.web.problems import Problem, problem_from, problem_of_reply
+from rpiserve.web.problems import Problem, problem_from, problem_of_own_reply
 from rpiserve.web.server.body import query_of, read_json
 from rpiserve.web.server.event_stream import CONTENT_TYPE, EventStream, Streams
 from rpiserve.web.server.request import LimitedRequest
@@ -69,7 +69,7 @@ class ActionEndpoints:
                     tell(payload)
                 elif heard and final and status == "error":
                     error = wire.parse_error(msgspec.json.decode(payload))
-                    result.errback(problem_of_reply(error, 500))
+                    result.errback(problem_of_own_reply(error))
                 elif heard and final:
                     result.callback(payload)
                 return succeed(int(heard))

@@ -46,6 +46,6 @@ class BroadcastEndpoints:
             raise Problem(404, "HTTP reaches channels with names of 1 to 64 letters, digits, '_', '.' and '-'")
         body, message = read_json(request)
         if not isinstance(message, dict):
-            raise Problem(422, "a broadcast is a JSON object")
+            raise Problem(422, "a broadcast is a JSON object", code="invalid_payload")
         sent = self._messaging.publish(channel, body)
         return sent.addCallback(lambda receivers: request.answer_json(encoding.encode({"receivers": receivers})))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from rpiserve.declare.names import NAME
+from rpiserve.errors import CODES
 from rpiserve.web.app_request import JSON, PROBLEM_JSON, phrase_of
 from rpiserve.web.openapi.schemas import ref
 
@@ -38,9 +39,15 @@ PROBLEM: Final = {
             "description": "With 422: what is wrong with which argument or field.",
         },
         "incident": {**TEXT, "description": "With 500: what to look for in the log of the daemon."},
-        "code": {**TEXT_OR_NULL, "description": "With a request to a service: the code of its error, if it has one."},
+        "code": {
+            **TEXT,
+            "pattern": "^[a-z0-9_]{1,40}$",
+            "description": "A word that a program can go by.\n\n"
+            + "\n".join(f"- `{code}`: {meaning}." for code, meaning in CODES.items()),
+        },
+        "remote_code": {**TEXT_OR_NULL, "description": "With `remote_error`: the service's own code, if it gave one."},
     },
-    "required": ["type", "title", "status", "detail"],
+    "required": ["type", "title", "status", "detail", "code"],
 }
 
 

@@ -85,9 +85,9 @@ class Streams:
             Problem: 503, there are too many, or the daemon is shutting down.
         """
         if self._closed:
-            raise Problem(503, "the daemon is shutting down")
+            raise Problem(503, "the daemon is shutting down", code="shutting_down")
         if len(self._streams) >= self._most:
-            raise Problem(503, f"{self._most} streams of events are open already; try again later")
+            raise Problem(503, f"{self._most} streams of events are open already; try again later", code="busy")
 
     def open(self, request: LimitedRequest, endless: bool = False) -> "EventStream":
         """Begin a stream as the answer to ``request``.

@@ -275,30 +275,54 @@ def test_default_timeout(client: Client, messages: Messages) -> None:
     assert peer.answer().body == b"1"
 
 
+@pytest.mark.parametrize("code", ["My Code!", "x" * 41, "", "no-responders", 7, None])
+def test_own_errors_with_a_code_that_is_none(client: Client, messages: Messages, code: object) -> None:
+    """Of an own action's codes only words get to clients; any other stands for an error of the handler's."""
+    messages.own = lambda send: send("error", msgspec.json.encode({"error": "why", "code": code}), True)
+    answer = client.ask("/actions/get", "POST", JSON)
+    assert (answer.status, answer.json()["code"]) == (500, "handler_error")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RemoteError("why", "unknown_action"), 404),
+        (RemoteError("why", "invalid_payload"), 422),
+        (RemoteError("why", "busy"), 503),
+        (RemoteTimeout("why", "timeout"), 504),
+        (RemoteError("why", "handler_error", "1234"), 502),
+        (RemoteError("why", "My Code!"), 502),
+        (RemoteError("why", "no_responders"), 502),
+        (RemoteError("why"), 502),
+    ],
+)
+def test_errors_of_other_services(client: Client, messages: Messages, error: RemoteError, status: int) -> None:
+    """What another service says went wrong has one code, so that none of its own can pass for one of the daemon's."""
+    peer = send(client, "/services/other/get")
+    messages.results[0].errback(error)
+    problem = peer.answer().json()
+    assert (problem["status"], problem["detail"]) == (status, "why")
+    assert (problem["code"], problem["remote_code"]) == ("remote_error", error.code)
+
+
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
-        (RemoteError("why", "unknown_action"), 404, "unknown_action"),
-        (RemoteError("why", "invalid_payload"), 422, "invalid_payload"),
-        (RemoteError("why", "busy"), 503, "busy"),
-        (RemoteTimeout("why", "timeout"), 504, "timeout"),
-        (RemoteError("why", "handler_error", "1234"), 502, "handler_error"),
-        (RemoteError("why", "custom"), 502, "custom"),
-        (RemoteError("why"), 502, None),
-        (NoResponders("why"), 503, None),
-        (BusUnavailable("why"), 503, None),
-        (TooManyPending("why"), 503, None),
-        (Stopped("why"), 503, None),
-        (CallTimeout("why"), 504, None),
-        (MessageError("why"), 413, None),
+        (NoResponders("why"), 503, "no_responders"),
+        (BusUnavailable("why"), 503, "bus_unavailable"),
+        (TooManyPending("why"), 503, "busy"),
+        (Stopped("why"), 503, "shutting_down"),
+        (CallTimeout("why"), 504, "timeout"),
+        (MessageError("why"), 413, "too_large"),
     ],
 )
-def test_remote_errors(client: Client, messages: Messages, error: Exception, status: int, code: str | None) -> None:
-    """Each way to fail has its status, its text, and the code if the service gave one."""
+def test_errors_on_the_way(client: Client, messages: Messages, error: Exception, status: int, code: str) -> None:
+    """Each way in which a service is not reached has its status, its text and its code."""
     peer = send(client, "/services/other/get")
     messages.results[0].errback(error)
     problem = peer.answer().json()
     assert (problem["status"], problem["detail"], problem["code"]) == (status, "why", code)
+    assert "remote_code" not in problem
 
 
 @pytest.mark.parametrize("headers", [(), (STREAM,)])
@@ -334,7 +358,7 @@ def test_remote_progress(client: Client, messages: Messages) -> None:
     (first, last) = events(peer)
     assert first == ("progress", {"done": 1})
     assert last[0] == "error"
-    assert (last[1]["status"], last[1]["code"], last[1]["detail"]) == (502, "custom", "why")
+    assert (last[1]["status"], last[1]["remote_code"], last[1]["detail"]) == (502, "custom", "why")
     assert is_over(peer)
     peer.leave()
 

@@ -378,7 +378,7 @@ def test_no_route(client: Client, target: str) -> None:
     for method in ("GET", "HEAD", "POST", "OPTIONS"):
         answer = client.ask(target, method)
         assert answer.status == 404
-    assert set(answer.json()) == {"type", "title", "status", "detail"}
+    assert set(answer.json()) == {"type", "title", "status", "detail", "code"}
 
 
 @pytest.mark.parametrize(
