@@ -198,7 +198,7 @@ def test_an_end_by_force_in_the_background(tmp_path: Path) -> None:
     with in_background(tmp_path, *SOON, app_source=source, twistd=["--logfile=twistd.log"]):
         until(lambda: "serving on" in log.read_text(encoding="utf-8"))
     found = re.findall(
-        r"^.* daemon\.process: not ended in time, so ended by force; still running: (.+)$", log.read_text(), re.M
+        r"^.* daemon\.signals: not ended in time, so ended by force; still running: (.+)$", log.read_text(), re.M
     )
     assert [line.split(", ")[-1] for line in found] == ["on_stop blocking"]
 
