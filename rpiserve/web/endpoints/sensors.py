@@ -1,10 +1,10 @@
 """``GET /sensors``: the handlers, and how they are."""
 
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, get_args
 
 from twisted.internet.defer import Deferred
 
-from rpiserve.core.handler_status import HandlerStatuses
+from rpiserve.core.handler_status import HandlerState, HandlerStatuses
 from rpiserve.core.tokens import READ
 from rpiserve.data import encoding
 from rpiserve.web.endpoint import endpoint
@@ -19,7 +19,7 @@ SENSOR: Final = record(
     name=TEXT,
     kind=TEXT,
     bus=TEXT_OR_NULL,
-    state={"enum": ["ok", "error", "pending"]},
+    state={"enum": list(get_args(HandlerState))},
     error=TEXT_OR_NULL,
     last_run={**TEXT_OR_NULL, "format": "date-time"},
     duration={**_NUMBER_OR_NULL, "description": "Of the last run, in seconds."},
