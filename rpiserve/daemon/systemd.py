@@ -30,7 +30,7 @@ class Notifier:
     Args:
         environ: the environment. What is meant for this process alone is taken out of it: the processes that an app
             starts are not to speak for us.
-        clock: the reactor's clock, in seconds; that of Linux called CLOCK_MONOTONIC, by which systemd goes.
+        clock: the reactor's clock, in seconds: Linux's CLOCK_MONOTONIC, by which systemd compares times.
         status: returns what the daemon is at, in a few words.
     """
 
