@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import GREENHOUSE
 from daemon import Daemon, running_daemon
 from playwright.sync_api import Locator, Page, expect
 
 from rpiserve.core.tokens import TokenFile
-
-from conftest import GREENHOUSE  # isort: skip
 
 OpenPage = Callable[..., tuple[Page, Any]]
 

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import CHROMIUM, OPTIONS
 from daemon import Daemon, running_daemon
 from playwright.sync_api import Browser, Page, Playwright
 
 from rpiserve.core.tokens import TokenFile
-
-from conftest import CHROMIUM, OPTIONS  # isort: skip
 
 NAME = "pi.lan"
 EVIL = "evil.example"
