@@ -2,12 +2,12 @@
 
 Each write compares the tree before and after it, under the lock of the tree and only where somebody has subscribed, and
 appends one entry. All changes of a batch are one entry. The reactor is woken once for a burst of entries, and delivers
-them in order. A write to a part of the tree without subscribers costs no more than without a journal.
+them in order. Without subscribers a write costs no more than without a journal.
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -47,9 +47,11 @@ class Subscription:
     patterns: tuple[Pattern, ...]
     _journal: "Journal"
     active: bool = True
+    root: Node | None = None
+    """The tree after the last entry that was delivered; None before the first one."""
 
     def cancel(self) -> None:
-        """Receive nothing more, also of what has changed already."""
+        """Receive nothing more, also of what has changed already. On another thread a delivery may be under way."""
         self._journal.remove(self)
 
 
@@ -63,10 +65,11 @@ class Journal:
     def __init__(self, lock: threading.RLock) -> None:
         self._lock = lock
         self._index: PatternIndex[Subscription] = PatternIndex()
-        self._entries: deque[list[tuple[Subscription, LeafChange]]] = deque()
+        self._entries: deque[_Entry] = deque()
         self._waiting = 0
         self._limit = MOST_WAITING
         self._awake = False
+        self._delivering = False
         self._wake: Callable[[Callable[[], None]], object] | None = None
         self._failed: Callable[[Receiver], object] = lambda receiver: None
 
@@ -85,10 +88,18 @@ class Journal:
         with self._lock:
             self._wake = None
             self._entries.clear()
-            self._waiting = 0
+            self._waiting, self._limit, self._awake = 0, MOST_WAITING, False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether changes are recorded."""
+        return self._wake is not None
 
     def subscribe(self, patterns: Iterable[Pattern], receiver: Receiver) -> Subscription:
-        """Have ``receiver`` called with what changes from now on at paths that one of ``patterns`` names."""
+        """Have ``receiver`` called with what changes at paths that one of ``patterns`` names.
+
+        It begins with the next write, while the journal is open.
+        """
         subscription = Subscription(receiver, tuple(dict.fromkeys(patterns)), self)
         with self._lock:
             for pattern in subscription.patterns:
@@ -116,7 +127,7 @@ class Journal:
         ]
         if not entry:
             return
-        self._entries.append(entry)
+        self._entries.append(_Entry(new, entry))
         self._waiting += len(entry)
         if self._waiting > self._limit:
             self._condense()
@@ -128,41 +139,59 @@ class Journal:
         """Make one entry of all, with the first old and the last new leaf of each path."""
         latest: dict[tuple[Subscription, Path], LeafChange] = {}
         for entry in self._entries:
-            for subscription, change in entry:
+            for subscription, change in entry.changes:
                 before = latest.pop((subscription, change.path), change)
                 latest[subscription, change.path] = attrs.evolve(change, old=before.old)
+        changes = [
+            (subscription, change) for (subscription, _), change in latest.items() if change.old is not change.new
+        ]
+        root = self._entries[-1].root
         self._entries.clear()
-        self._entries.append([(subscription, change) for (subscription, _), change in latest.items()])
-        self._waiting = len(latest)
+        self._entries.append(_Entry(root, changes))
+        self._waiting = len(changes)
         # It takes as long as there are changes, so not again before as many have come.
         self._limit = max(MOST_WAITING, 2 * self._waiting)
 
     # --- for the reactor ---------------------------------------------------------------------------------------------
 
-    def flush(self) -> None:
-        """Deliver now what waits. On the thread that delivers only."""
-        self._deliver()
-
     def _deliver(self) -> None:
         with self._lock:
             self._awake = False
             count = len(self._entries)
-        for _ in range(count):  # and not of what receivers write meanwhile: that has its own turn of the reactor
-            with self._lock:
-                if not self._entries:
-                    return
-                entry = self._entries.popleft()
-                self._waiting -= len(entry)
-                self._limit = MOST_WAITING
-            parts: dict[Subscription, list[LeafChange]] = {}
-            for subscription, change in entry:
-                parts.setdefault(subscription, []).append(change)
-            for subscription, changes in parts.items():
-                if subscription.active:
-                    try:
-                        subscription.receiver(tuple(changes))
-                    except Exception:  # noqa: BLE001 - whatever it is, the others get theirs
-                        self._failed(subscription.receiver)
+        if self._delivering:  # what a receiver has written comes after the entry that is being delivered
+            return
+        self._delivering = True
+        try:
+            for _ in range(count):  # what is written meanwhile has a turn of the reactor for itself
+                with self._lock:
+                    if not self._entries:
+                        return
+                    entry = self._entries.popleft()
+                    self._waiting -= len(entry.changes)
+                    self._limit = MOST_WAITING
+                self._deliver_entry(entry)
+        finally:
+            self._delivering = False
+
+    def _deliver_entry(self, entry: "_Entry") -> None:
+        parts: dict[Subscription, list[LeafChange]] = {}
+        for subscription, change in entry.changes:
+            parts.setdefault(subscription, []).append(change)
+        for subscription, changes in parts.items():
+            if subscription.active:
+                subscription.root = entry.root
+                try:
+                    subscription.receiver(tuple(changes))
+                except Exception:  # noqa: BLE001 - whatever it is, the others get theirs
+                    self._failed(subscription.receiver)
+
+
+@attrs.frozen(eq=False)
+class _Entry:
+    """One write or one batch: the tree after it, and who gets which change."""
+
+    root: Node
+    changes: list[tuple[Subscription, LeafChange]]
 
 
 EVERYTHING: Final[PatternIndex[None]] = PatternIndex()
@@ -193,10 +222,15 @@ def _compared(
     if (was or now) and any(step.items for step in steps):
         yield LeafChange(path, old if was else None, new if now else None), steps
     before, after = children_of(old), children_of(new)
-    # Told apart here, and not by a call for each, for the sake of nodes with thousands of children.
-    for key in [key for key, child in after.items() if before.get(key) is not child]:
+    for key in _differing(before, after, steps):
         if further := descend(steps, key):
-            yield from _compared(before.get(key), after[key], (*path, key), further)
-    for key in [key for key in before if key not in after]:
-        if further := descend(steps, key):
-            yield from _compared(before[key], None, (*path, key), further)
+            yield from _compared(before.get(key), after.get(key), (*path, key), further)
+
+
+def _differing(before: Mapping[str, Part], after: Mapping[str, Part], steps: tuple[Step[Any], ...]) -> list[str]:
+    """Return the keys of the children that differ, among those that may lead to a pattern."""
+    if all(step.any is None and step.below is None for step in steps):  # few keys, and perhaps thousands of children
+        named = dict.fromkeys(key for step in steps for key in step.keys)
+        return [key for key in named if before.get(key) is not after.get(key)]
+    changed = [key for key, child in after.items() if before.get(key) is not child]
+    return changed + [key for key in before if key not in after]

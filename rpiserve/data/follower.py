@@ -60,7 +60,6 @@ class TreeFollower:
         self._looks = {self.root.revision: None}
         self._subscription: Subscription | None = None
         self._latest: dict[Path, LeafChange] = {}
-        self._looking = False
 
     @property
     def revision(self) -> str:
@@ -76,12 +75,13 @@ class TreeFollower:
             for change in changes:
                 before = self._latest.get(change.path, change)
                 self._latest[change.path] = attrs.evolve(change, old=before.old)
-            if not self._looking:
-                changed()
+            changed()
 
         with self._tree.lock:
             self.advance()
-            self._subscription = self._tree.journal.subscribe([Pattern((), below=True)], receive)
+            if self._tree.journal.is_open:
+                self._subscription = self._tree.journal.subscribe([Pattern((), below=True)], receive)
+                self._subscription.root = self.root
 
     def ignore(self) -> None:
         """Take nothing more from the journal: the next look compares."""
@@ -92,19 +92,16 @@ class TreeFollower:
 
     def advance(self) -> Changes | None:
         """Look again, and return what has changed since the last look; None if nothing has."""
-        with self._tree.lock:  # so that what the journal has delivered leads to the very tree that is seen
-            old, new = self.root, self._tree.root
-            if new is old:
-                return None
-            self.root = new
-            if self._subscription is None:
-                changes = difference(old, new)
-            else:
-                self._looking = True
-                self._tree.journal.flush()
-                self._looking = False
-                changes = sorted_out(self._latest.values())
-                self._latest.clear()
+        subscription = self._subscription
+        old, new = self.root, self._tree.root if subscription is None else subscription.root
+        if new is None or new is old:
+            return None
+        self.root = new
+        if subscription is None:
+            changes = difference(old, new)
+        else:  # all that leads to the tree after the last delivery
+            changes = sorted_out(self._latest.values())
+            self._latest.clear()
         self._removed.extend((new.revision, path) for path in changes.removed)
         while len(self._removed) > self._most_removed:
             self._complete_since = self._removed.popleft()[0]

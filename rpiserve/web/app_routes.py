@@ -23,7 +23,7 @@ from rpiserve.declare.routes import CONVERTERS, Route
 from rpiserve.errors import Cancelled, DataError, HandlerTimeout, HttpError, ResourceHeld
 from rpiserve.web.access.admission import Admission
 from rpiserve.web.app_request import Answer, HttpRequest, HttpResponse, answer_from
-from rpiserve.web.endpoint import AccessRule, CrossSite
+from rpiserve.web.endpoint_declaration import AccessRule, CrossSite
 from rpiserve.web.problems import Problem, answer_failure, answer_other_method
 from rpiserve.web.server.request import LimitedRequest
 from rpiserve.web.server.request_target import decode_segment

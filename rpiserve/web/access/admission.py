@@ -1,17 +1,17 @@
 """What each request has to pass, before anything acts on it, in this order.
 
-1. **Trusted proxies**: the request is seen as its client sent it. First of all, since a large body is taken only from
-   clients that have shown a token.
+1. **Trusted proxies**: the request is seen as its client sent it. First of all, since a body of more than 64 KiB is
+   taken only from clients that have shown a token, if there are tokens; a smaller one has arrived before step 2.
 2. **CORS headers**: on errors as well, or a page could not read why it was refused.
-3. **Framing**: one of each header that decides anything, and a method in capital letters. What is not HTTP at all was
-   refused by the connection before.
+3. **Framing**: one of each header that says who sends a request from where, and a method in capital letters. What is
+   not HTTP at all was refused by the connection before.
 4. **Host**: a name that this server answers to.
 5. **Preflight**: answered here; it reaches no route.
 6. **Path**: decoded and checked, not looked up.
 7. **Role**, with the limit for wrong tokens. That there is no such path or method is said after it, so that strangers
-   learn no routes.
+   learn no routes of the app.
 8. **Cross-site check**, of whatever changes state.
-9. **Body**: read by the endpoint.
+9. **Body**: checked and read by the endpoint.
 
 `Admission.admit` does 2 to 6; the router then finds the rule and has `Admission.authorize` do 7 and 8.
 """
@@ -24,13 +24,13 @@ from rpiserve.web.access.authorization import Access
 from rpiserve.web.access.cross_site import CrossSiteCheck
 from rpiserve.web.access.hosts import HostAllowlist
 from rpiserve.web.access.proxies import TrustedProxies
-from rpiserve.web.endpoint import AccessRule, CrossSite
+from rpiserve.web.endpoint_declaration import AccessRule, CrossSite
 from rpiserve.web.problems import Problem
 from rpiserve.web.server.request import JSON, LimitedRequest
 from rpiserve.web.server.request_target import segments_of, split_absolute
 
 SINGLE: Final = (b"Authorization", b"Origin", b"Sec-Fetch-Site")
-"""Headers that decide who may do what: of two, a proxy may have looked at the other one."""
+"""Headers that say who sends a request from where: of two, a proxy may have looked at the other one."""
 
 
 class Admission:
@@ -125,7 +125,6 @@ class Admission:
         origin, method = request.header(b"Origin"), request.header(b"Access-Control-Request-Method")
         if self._cors is None or request.method != b"OPTIONS" or origin is None or method is None:
             return False
-        request.responseHeaders.removeHeader(b"Access-Control-Expose-Headers")
         asked = request.header(b"Access-Control-Request-Headers") or ""
         request.set_headers(self._cors.preflight(origin, method, asked))
         request.end_with(request.answer(204, JSON, b"", {}))

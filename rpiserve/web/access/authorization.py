@@ -19,7 +19,7 @@ from rpiserve.core.tokens import CONTROL, Token, TokenFile
 from rpiserve.web.access.proxies import is_forwarded
 from rpiserve.web.access.sessions import IDLE_SECONDS, Sessions, secret_in, set_cookie
 from rpiserve.web.access.throttle import Throttle
-from rpiserve.web.endpoint import PUBLIC
+from rpiserve.web.endpoint_declaration import PUBLIC
 from rpiserve.web.problems import Problem
 from rpiserve.web.server.addresses import network_of
 from rpiserve.web.server.request import FREE_BODY, LimitedRequest

@@ -17,7 +17,7 @@ from rpiserve.core.interfaces import Messaging
 from rpiserve.core.tokens import CONTROL
 from rpiserve.data import encoding
 from rpiserve.declare.names import NAME
-from rpiserve.web.endpoint import GENERATED, endpoint
+from rpiserve.web.endpoint_declaration import GENERATED, endpoint
 from rpiserve.web.openapi.parts import name_in_path, operation, parameter, problems, reply
 from rpiserve.web.problems import Problem, problem_from, problem_of_own_reply
 from rpiserve.web.server.body import query_of, read_json

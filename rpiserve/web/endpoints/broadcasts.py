@@ -6,7 +6,7 @@ from rpiserve.core.interfaces import Messaging
 from rpiserve.core.tokens import CONTROL
 from rpiserve.data import encoding
 from rpiserve.declare.names import NAME
-from rpiserve.web.endpoint import endpoint
+from rpiserve.web.endpoint_declaration import endpoint
 from rpiserve.web.openapi.parts import COUNT, name_in_path, ok, operation, problems, record
 from rpiserve.web.problems import Problem
 from rpiserve.web.server.body import read_json

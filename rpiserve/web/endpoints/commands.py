@@ -11,7 +11,7 @@ from rpiserve.core.interfaces import Commands
 from rpiserve.core.tokens import CONTROL, READ
 from rpiserve.data import encoding
 from rpiserve.web.app_request import parse_fields, singled
-from rpiserve.web.endpoint import GENERATED, endpoint
+from rpiserve.web.endpoint_declaration import GENERATED, endpoint
 from rpiserve.web.openapi.parts import TEXT, array, ok, operation, problems, record
 from rpiserve.web.problems import Problem
 from rpiserve.web.server.body import check_json

@@ -7,7 +7,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from rpiserve.core.tokens import READ
-from rpiserve.web.endpoint import GENERATED, PUBLIC, endpoint
+from rpiserve.web.endpoint_declaration import GENERATED, PUBLIC, endpoint
 from rpiserve.web.openapi.parts import TEXT, UNCHANGED, ok, operation, parameter, problems
 from rpiserve.web.problems import Problem
 from rpiserve.web.server.etags import answer_tagged

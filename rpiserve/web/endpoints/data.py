@@ -9,7 +9,7 @@ from rpiserve.core.tokens import READ
 from rpiserve.data import encoding
 from rpiserve.data.paths import format_path
 from rpiserve.data.tree import DataTree
-from rpiserve.web.endpoint import endpoint
+from rpiserve.web.endpoint_declaration import endpoint
 from rpiserve.web.openapi.parts import (
     ETAG,
     META,

@@ -26,7 +26,7 @@ from rpiserve.data.paths import Path, format_path, parse_path
 from rpiserve.data.tree import DataTree
 from rpiserve.declare.names import checked_channel
 from rpiserve.errors import MessageError, PathError
-from rpiserve.web.endpoint import endpoint
+from rpiserve.web.endpoint_declaration import endpoint
 from rpiserve.web.endpoints.handler_status import status_object
 from rpiserve.web.openapi.parts import META, TEXT, array, ok, operation, parameter, problems
 from rpiserve.web.problems import Problem
@@ -155,12 +155,12 @@ class EventEndpoints:
         ),
         endless=True,
         checked=True,
-        reason="a page of another site cannot read the streams, but it could use all of them up",
+        reason="a script of another site cannot read the streams, but it could use all of them up",
     )
     def listen(self, request: LimitedRequest) -> Deferred[None]:
         """Send the events that the query names, for as long as the client listens."""
         wish = Wish.of(query_of(request))
-        self._look(wish)
+        self._look_at_handlers(wish)
         stream = self._streams.open(request, endless=True)
         deaf = self._messaging.hear(wish.channels, self._receiver(stream)) if wish.channels else None
 
@@ -187,15 +187,15 @@ class EventEndpoints:
 
         return receive
 
-    def _look(self, wish: Wish) -> None:
-        """Look at what ``wish`` is for, unless it is followed already: later streams begin with the last look."""
-        if not self._followers:
-            self._follower.listen(self._something_changed)
-            self._first_events.clear()
+    def _look_at_handlers(self, wish: Wish) -> None:
+        """Look at the handlers for the first stream that wants them: later ones begin with the last look."""
         if SENSOR in wish.types and not any(SENSOR in other.types for other in self._followers.values()):
             self._told_statuses = {status.name: status for status in self._handlers.statuses()}
 
     def _follow(self, stream: EventStream, wish: Wish, last: bytes | None) -> None:
+        if not self._followers:
+            self._follower.listen(self._something_changed)
+            self._first_events.clear()
         self._followers[stream] = wish
         if not self._status_ticker.running:
             self._status_ticker.start(TICK_SECONDS * SENSOR_TICKS, now=False)

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from rpiserve.core.interfaces import Readiness
 from rpiserve.core.tokens import READ
 from rpiserve.data import encoding
-from rpiserve.web.endpoint import PUBLIC, endpoint
+from rpiserve.web.endpoint_declaration import PUBLIC, endpoint
 from rpiserve.web.openapi.parts import TEXT, answer, array, ok, operation, problems, record
 from rpiserve.web.server.request import LimitedRequest
 

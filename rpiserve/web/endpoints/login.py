@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from rpiserve.web.access.authorization import Access
 from rpiserve.web.access.sessions import IDLE_SECONDS, secret_in, set_cookie
 from rpiserve.web.app_request import FORM, PROBLEM_JSON, parse_fields
-from rpiserve.web.endpoint import PUBLIC, endpoint
+from rpiserve.web.endpoint_declaration import PUBLIC, endpoint
 from rpiserve.web.endpoints.dashboard import POLICY
 from rpiserve.web.openapi.parts import TEXT, content, ok, operation, parameter, problems, redirect
 from rpiserve.web.openapi.schemas import ref

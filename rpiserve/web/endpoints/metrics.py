@@ -20,7 +20,7 @@ from rpiserve.core.tokens import READ
 from rpiserve.data.nodes import ERROR, OK, STALE, Leaf, leaves
 from rpiserve.data.paths import format_path
 from rpiserve.data.tree import DataTree
-from rpiserve.web.endpoint import endpoint
+from rpiserve.web.endpoint_declaration import endpoint
 from rpiserve.web.openapi.parts import TEXT, ok, operation, problems
 from rpiserve.web.server.request import LimitedRequest
 

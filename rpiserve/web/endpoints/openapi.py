@@ -3,7 +3,7 @@
 from twisted.internet.defer import Deferred
 
 from rpiserve.core.tokens import READ
-from rpiserve.web.endpoint import endpoint
+from rpiserve.web.endpoint_declaration import endpoint
 from rpiserve.web.openapi.parts import ok, operation, problems
 from rpiserve.web.server.request import JSON, LimitedRequest
 

@@ -11,7 +11,7 @@ from twisted.web.static import File, getTypeAndEncoding
 
 from rpiserve.core.tokens import READ
 from rpiserve.errors import StartError
-from rpiserve.web.endpoint import endpoint
+from rpiserve.web.endpoint_declaration import endpoint
 from rpiserve.web.openapi.parts import TEXT, UNCHANGED, operation, parameter, problems
 from rpiserve.web.problems import Problem
 from rpiserve.web.server.etags import matches

@@ -8,7 +8,7 @@ from twisted.web.resource import Resource
 from werkzeug.exceptions import MethodNotAllowed
 
 from rpiserve.web.access.admission import Admission
-from rpiserve.web.endpoint import AccessRules, endpoints_of
+from rpiserve.web.endpoint_declaration import AccessRules, endpoints_of
 from rpiserve.web.problems import answer_failure, answer_other_method
 from rpiserve.web.server.request import LimitedRequest
 from rpiserve.web.server.request_target import decode_segment

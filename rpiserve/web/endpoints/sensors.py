@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from rpiserve.core.handler_status import HandlerState, HandlerStatuses
 from rpiserve.core.tokens import READ
 from rpiserve.data import encoding
-from rpiserve.web.endpoint import endpoint
+from rpiserve.web.endpoint_declaration import endpoint
 from rpiserve.web.endpoints.handler_status import status_object
 from rpiserve.web.openapi.parts import COUNT, TEXT, TEXT_OR_NULL, array, ok, operation, problems, record
 from rpiserve.web.openapi.schemas import ref

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from rpiserve.core.interfaces import Services
 from rpiserve.core.tokens import READ
 from rpiserve.data import encoding
-from rpiserve.web.endpoint import endpoint
+from rpiserve.web.endpoint_declaration import endpoint
 from rpiserve.web.openapi.parts import TEXT, TEXT_OR_NULL, array, ok, operation, problems, record
 from rpiserve.web.server.request import LimitedRequest
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from rpiserve.web.endpoint import endpoints_of
+from rpiserve.web.endpoint_declaration import endpoints_of
 from rpiserve.web.endpoints.actions import ActionEndpoints
 from rpiserve.web.endpoints.broadcasts import BroadcastEndpoints
 from rpiserve.web.endpoints.commands import CommandEndpoints

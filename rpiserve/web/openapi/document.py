@@ -12,7 +12,7 @@ from rpiserve.declare.arguments import returned
 from rpiserve.declare.commands import Command
 from rpiserve.declare.messages import Action
 from rpiserve.declare.routes import Route
-from rpiserve.web.endpoint import endpoints_of
+from rpiserve.web.endpoint_declaration import endpoints_of
 from rpiserve.web.openapi.functions import answer_schema, payload_schema, told
 from rpiserve.web.openapi.parts import PROBLEM, ok, operation, parameter, problem_answers, problems, record, reply
 from rpiserve.web.openapi.routes import route_paths

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted.web import http
 
 from rpiserve.web.problems import Problem
-from rpiserve.web.server.request import Admission, LimitedRequest, Limits, too_large
+from rpiserve.web.server.request import Gate, LimitedRequest, Limits, too_large
 from rpiserve.web.server.request_log import RequestLog
 
 LINGER: Final = 5.0
@@ -31,7 +31,7 @@ MAX_HEADERS: Final = 100
 class Server(Protocol):
     """What a connection needs of its site."""
 
-    admission: Admission
+    admission: Gate
     requests: RequestLog | None
     reactor: IReactorTime
 

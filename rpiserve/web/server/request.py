@@ -18,7 +18,7 @@ from rpiserve.web.problems import CONTENT_TYPE, Problem, problem_from
 JSON: Final = b"application/json"
 
 FREE_BODY: Final = 1 << 16
-"""In bytes. A larger body is taken only from clients that `Admission.check_sender` lets send it."""
+"""In bytes. A larger body is taken only from clients that `Gate.check_sender` lets send it."""
 
 MOST_PIECES: Final = 10_000
 """How many pieces a body may come in: a million chunks of a byte each would cost seconds to take apart."""
@@ -50,7 +50,7 @@ class Limits:
     connections_per_address: int = 64
 
 
-class Admission(Protocol):
+class Gate(Protocol):
     """What each request has to pass before a resource sees it."""
 
     def translate(self, request: "LimitedRequest", peer: object) -> None:

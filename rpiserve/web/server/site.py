@@ -12,7 +12,7 @@ from twisted.web.resource import IResource
 from rpiserve.core.metrics import Metric, Sample
 from rpiserve.web.server.addresses import is_loopback_ip, network_of
 from rpiserve.web.server.channel import LimitedChannel
-from rpiserve.web.server.request import Admission, LimitedRequest, Limits
+from rpiserve.web.server.request import Gate, LimitedRequest, Limits
 from rpiserve.web.server.request_log import RequestLog
 
 METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
@@ -49,7 +49,7 @@ class LimitedSite(server.Site):
     def __init__(
         self,
         resource: IResource,
-        admission: Admission,
+        admission: Gate,
         limits: Limits,
         reactor: IReactorTime,
         requests: RequestLog | None = None,

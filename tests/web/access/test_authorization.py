@@ -17,7 +17,7 @@ from rpiserve.web.access.authorization import QUIET_SECONDS, Access
 from rpiserve.web.access.proxies import TrustedProxies
 from rpiserve.web.access.sessions import IDLE_SECONDS, MOST_OF_A_TOKEN, MOST_SESSIONS, RENEWAL_SECONDS, Sessions
 from rpiserve.web.access.throttle import FREE, MOST_ADDRESSES, SECONDS_EACH, Throttle
-from rpiserve.web.endpoint import PUBLIC, AccessRules, endpoints_of
+from rpiserve.web.endpoint_declaration import PUBLIC, AccessRules, endpoints_of
 from rpiserve.web.endpoints.table import SUBJECTS, TO_COME
 from rpiserve.web.server.addresses import network_of
 from rpiserve.web.server.request import FREE_BODY, LimitedRequest

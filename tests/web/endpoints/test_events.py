@@ -666,6 +666,15 @@ def test_statuses_raise_at_the_beginning(daemon: Daemon, logged_failures: list[L
 # --- how long, and how many -------------------------------------------------------------------------------------------
 
 
+def test_a_stream_that_is_refused(daemon: Daemon) -> None:
+    """It leaves nothing behind: nothing is recorded and no tick is set if there is no stream."""
+    broadcasts = [daemon.stream("?channel=a&types=broadcast") for _ in range(3)]
+    assert daemon.ask("").answer().status == 503
+    daemon.set({"a": 1})
+    assert not any("_tell_changes" in str(call) for call in daemon.clock.getDelayedCalls())
+    assert len(broadcasts) == 3
+
+
 def test_comments(daemon: Daemon) -> None:
     """While nothing happens a comment comes now and then."""
     stream = daemon.stream()

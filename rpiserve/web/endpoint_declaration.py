@@ -25,8 +25,8 @@ PUBLIC: Final = "public"
 GENERATED: Final[Mapping[str, Any]] = {}
 """The operation of an endpoint whose operations are made from what the app declares."""
 
-SAFE: Final = frozenset({"GET", "HEAD"})
-"""The methods that change nothing unless the endpoint says so (RFC 9110, section 9.2.1)."""
+METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+"""The methods that an endpoint may have. ``HEAD`` comes with ``GET``, and ``OPTIONS`` is answered for all paths."""
 
 _ATTRIBUTE: Final = "__rpiserve_endpoints__"
 
@@ -118,14 +118,18 @@ def endpoint(
         operation: the OpenAPI operation, or `GENERATED`.
         below: the OpenAPI operation of all paths below, which the method answers, too.
         changes: whether a request changes state. Only ``GET`` may say so: all other methods do.
-        checked: whether a request that changes nothing is checked as one that does.
+        checked: whether a ``GET`` that changes nothing is refused to scripts of other sites, as a ``POST`` is.
         endless: whether the answer does not end by itself: then there is no ``HEAD``.
         reason: needed if a ``GET`` changes state or is checked, or if anybody may change state.
 
     Raises:
         TypeError: a declaration contradicts itself, or lacks its reason.
     """
-    reads = method in SAFE
+    if method not in METHODS:
+        raise TypeError(f"{method} {path}: the methods of endpoints are {', '.join(sorted(METHODS))}")
+    if not re.match(r"/(?!<)", path):
+        raise TypeError(f"{method} {path}: a path begins with a slash and a name, which the rule is found by")
+    reads = method == "GET"
     if not reads and (changes is False or checked):
         raise TypeError(f"{method} {path}: every method but GET changes state and is checked")
     acts = not reads or bool(changes)

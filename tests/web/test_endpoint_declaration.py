@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from rpiserve.core.tokens import CONTROL, READ, TokenFile
 from rpiserve.data import encoding
 from rpiserve.web.access.authorization import Access
-from rpiserve.web.endpoint import PUBLIC, AccessRules, CrossSite, endpoint, endpoints_of
+from rpiserve.web.endpoint_declaration import PUBLIC, AccessRules, CrossSite, endpoint, endpoints_of
 from rpiserve.web.endpoints.router import Router
 from rpiserve.web.endpoints.table import reserved_names
 from rpiserve.web.openapi.document import document
@@ -106,12 +106,21 @@ def test_strangers_learn_no_routes(lights: LightEndpoints, tmp_path: Any) -> Non
         ("GET", {"role": CONTROL, "changes": True}, "the reason"),
         ("GET", {"role": READ, "checked": True}, "the reason"),
         ("GET", {"role": "admin"}, "not a role"),
+        ("OPTIONS", {"role": CONTROL}, "the methods of endpoints"),
+        ("HEAD", {"role": READ}, "the methods of endpoints"),
     ],
 )
 def test_what_cannot_be_declared(method: str, options: dict[str, Any], text: str) -> None:
     """No endpoint that changes state goes without the check, and each exception has a reason."""
     with pytest.raises(TypeError, match=text):
         endpoint(method, "/lights", operation=LIGHTS, **options)
+
+
+@pytest.mark.parametrize("path", ["/<light>", "lights", ""])
+def test_a_path_without_a_name(path: str) -> None:
+    """The rule of a request is found by the first segment, so that is a name."""
+    with pytest.raises(TypeError, match="begins with a slash and a name"):
+        endpoint("GET", path, role=READ, operation=LIGHTS)
 
 
 def test_a_get_that_changes_state() -> None:
