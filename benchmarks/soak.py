@@ -454,7 +454,7 @@ class Examiner:
                 raise SystemExit("the app's sensors bring nothing")
             time.sleep(LOOK_AGAIN)
 
-    def trouble(self) -> list[str]:
+    def failure_streak(self) -> list[str]:
         """Return what does not work now."""
         found = []
         status, body = self.ask("GET", "/ready")
@@ -516,8 +516,8 @@ EXPECTED = re.compile(
 def unexpected(log: str, expected: re.Pattern[str] = EXPECTED) -> list[str]:
     """Return the entries of ``log`` that should not be there: errors, and tracebacks of whatever level."""
     entries = re.split(r"^(?=\d{4}-\d\d-\d\d )", log, flags=re.MULTILINE)
-    trouble = re.compile(r"^\S+ \S+ (ERROR|CRITI)|Traceback|Unhandled|not awaited")
-    return [entry for entry in entries if trouble.search(entry) and not expected.search(entry)]
+    failure_streak = re.compile(r"^\S+ \S+ (ERROR|CRITI)|Traceback|Unhandled|not awaited")
+    return [entry for entry in entries if failure_streak.search(entry) and not expected.search(entry)]
 
 
 def settled(
@@ -531,7 +531,7 @@ def settled(
     time.sleep(CALM)
     end = time.monotonic() + patience
     while True:
-        found = examiner.trouble()
+        found = examiner.failure_streak()
         time.sleep(LOOK_AGAIN)  # until the connections of who has just looked are gone, too
         now = sample(process)
         large = limit is not None and (now.descriptors > limit.descriptors or now.threads > limit.threads)

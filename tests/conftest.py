@@ -1,4 +1,4 @@
-"""What every test is held to: it leaves no trouble behind.
+"""What every test is held to: it leaves no problems behind.
 
 A test fails if, by its end and that of its fixtures,
 
@@ -85,10 +85,10 @@ def _leaves_no_trouble(logged_failures: list[LogEvent]) -> Iterator[None]:
     yield
     left = _cancel_delayed_calls()
     _collect_garbage()
-    trouble = [f"logged: {_described(event)}" for event in logged_failures]
-    trouble += [f"a delayed call is left: {call}" for call in left]
-    if trouble:
-        pytest.fail("\n".join(trouble), pytrace=False)
+    problems = [f"logged: {_described(event)}" for event in logged_failures]
+    problems += [f"a delayed call is left: {call}" for call in left]
+    if problems:
+        pytest.fail("\n".join(problems), pytrace=False)
 
 
 def _cancel_delayed_calls() -> list[str]:

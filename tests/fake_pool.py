@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from twisted.internet.task import Clock
 
-from rpiserve.core.runner import Invoker
+from rpiserve.core.runner import Runner
 from rpiserve.core.threads import Job, ThreadPool
 
 
@@ -59,12 +59,12 @@ class FakePool:
 
 
 class Bench:
-    """An `Invoker` on a `FakePool` and a `Clock`. What ends in a thread arrives on the reactor at once."""
+    """A `Runner` on a `FakePool` and a `Clock`. What ends in a thread arrives on the reactor at once."""
 
     def __init__(self) -> None:
         self.clock = Clock()
         self.pool = FakePool()
-        self.invoker = Invoker(self.clock, self._to_reactor, cast(ThreadPool, self.pool))
+        self.runner = Runner(self.clock, self._to_reactor, cast(ThreadPool, self.pool))
 
     @staticmethod
     def _to_reactor(function: Callable[..., object], *arguments: Any) -> None:
@@ -73,4 +73,4 @@ class Bench:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way and nothing is going to happen."""
-        return not (self.clock.getDelayedCalls() or self.pool.jobs or self.invoker.active)
+        return not (self.clock.getDelayedCalls() or self.pool.jobs or self.runner.active)

@@ -27,7 +27,7 @@ from rpiserve.data.tree import DataTree
 from rpiserve.declare.cors import CorsPolicy
 from rpiserve.errors import BusUnavailable
 from rpiserve.web.access.admission import Admission
-from rpiserve.web.access.authorization import Access
+from rpiserve.web.access.authorization import Authorizer
 from rpiserve.web.access.cross_site import CrossSiteCheck
 from rpiserve.web.access.hosts import HostAllowlist
 from rpiserve.web.access.proxies import NO_PROXIES, TrustedProxies
@@ -382,13 +382,13 @@ def make_admission(
     hosts: Iterable[str] = (),
     cors: CorsPolicy | None = None,
     proxies: TrustedProxies = NO_PROXIES,
-    access: Access | None = None,
+    access: Authorizer | None = None,
     open: bool = False,
     get_commands: bool = False,
 ) -> Admission:
     """Return what requests have to pass, on ``clock``."""
     check = CrossSiteCheck(open, get_commands, cors)
-    return Admission(HostAllowlist("machine", hosts), proxies, cors, access or Access(None, open, clock), check)  # type: ignore[arg-type]
+    return Admission(HostAllowlist("machine", hosts), proxies, cors, access or Authorizer(None, open, clock), check)  # type: ignore[arg-type]
 
 
 def make_router(
@@ -404,7 +404,7 @@ def make_router(
     events: EventEndpoints | None = None,
     dashboard: DashboardEndpoints | None = None,
     www: str | None = None,
-    access: Access | None = None,
+    access: Authorizer | None = None,
     stats: Sequence[Any] = (),
 ) -> Router:
     """Return all endpoints that a daemon has by itself, on ``clock``."""
@@ -424,7 +424,7 @@ def make_router(
         MetricsEndpoints("test", tree, 1_000_000_000.25, stats),
         OpenApiEndpoints(b"{}"),
         dashboard or DashboardEndpoints(False, False),
-        LoginEndpoints(access or Access(None, False, clock)),  # type: ignore[arg-type]
+        LoginEndpoints(access or Authorizer(None, False, clock)),  # type: ignore[arg-type]
         PageEndpoints(www),
     )
     return Router(subjects, admission or make_admission(clock, access=access))
@@ -440,7 +440,7 @@ def make_site(
     hosts: Iterable[str] = (),
     cors: CorsPolicy | None = None,
     proxies: TrustedProxies = NO_PROXIES,
-    access: Access | None = None,
+    access: Authorizer | None = None,
 ) -> LimitedSite:
     """Return a site as the daemon has it, on ``clock``."""
     admission = admission or make_admission(clock, hosts=hosts, cors=cors, proxies=proxies, access=access)

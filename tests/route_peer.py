@@ -15,13 +15,13 @@ from twisted.logger import LogEvent
 from twisted.web.resource import IResource
 
 from rpiserve import App
-from rpiserve.core.context import Surroundings
-from rpiserve.core.runner import Invoker
+from rpiserve.core.context import DaemonScope
+from rpiserve.core.runner import Runner
 from rpiserve.core.threads import Job, ThreadPool
 from rpiserve.core.tokens import TokenFile
 from rpiserve.declare.cors import CorsPolicy
-from rpiserve.web.access.authorization import Access
-from rpiserve.web.app_routes import AppRoutes, Front
+from rpiserve.web.access.authorization import Authorizer
+from rpiserve.web.app_routes import AppRoutes, RootResource
 from rpiserve.web.endpoints.table import reserved_names
 from rpiserve.web.server.request import Limits
 from rpiserve.web.server.site import LimitedSite
@@ -55,7 +55,7 @@ class RouteSite:
     Attributes:
         clock: the reactor's clock.
         pool: the threads.
-        invoker: what runs the handlers.
+        runner: what runs the handlers.
         site: the site.
     """
 
@@ -71,13 +71,13 @@ class RouteSite:
     ) -> None:
         self.clock = Clock()
         self.pool = pool or AtOnce()
-        surroundings = Surroundings("the broadcast", "the cache")
-        self.invoker = Invoker(self.clock, _at_once, cast(ThreadPool, self.pool), surroundings)
-        access = Access(tokens, False, self.clock)
+        daemon_scope = DaemonScope("the broadcast", "the cache")
+        self.runner = Runner(self.clock, _at_once, cast(ThreadPool, self.pool), daemon_scope)
+        access = Authorizer(tokens, False, self.clock)
         admission = make_admission(self.clock, hosts=hosts, cors=cors, access=access)
-        routes = AppRoutes(app.routes, self.invoker, admission)
+        routes = AppRoutes(app.routes, self.runner, admission)
         router = make_router(self.clock, admission=admission, access=access)
-        front = cast(IResource, Front(router, routes.resource(), reserved_names()))
+        front = cast(IResource, RootResource(router, routes.resource(), reserved_names()))
         self.site: LimitedSite = make_site(self.clock, resource=front, limits=limits, admission=admission)
 
     def send(

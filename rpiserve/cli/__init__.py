@@ -55,7 +55,7 @@ COMMANDS: Final = {
 """The commands, each with the module that has it; of these only one is imported, as a Pi takes its time for each."""
 
 
-class Commands(click.Group):
+class CommandGroup(click.Group):
     """The commands of `COMMANDS`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -70,7 +70,7 @@ class Commands(click.Group):
         return command
 
 
-commands = Commands(
+commands = CommandGroup(
     name="rpiserve",
     help=f"Make an app, check it, run it; call services, publish messages, listen to them.\n{WHERE}\n{EXIT_CODES}",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -85,7 +85,7 @@ def options_of(app: AppFile, words: Sequence[str]) -> dict[str, object]:
     return {**given, "module": app.name}
 
 
-class Attempt:
+class StartAttempt:
     """The attempt to make a daemon of an app.
 
     Args:
@@ -133,7 +133,7 @@ class Attempt:
 @click.option("--supervised", type=int, hidden=True, help="The number of a socket to the process that sees to that.")
 def run(app: str, options: tuple[str, ...], reload: bool, supervised: int | None) -> NoReturn:
     """Run the daemon of APP in the foreground, until Ctrl-C."""
-    attempt = Attempt(None if supervised is None else Reporter(supervised))
+    attempt = StartAttempt(None if supervised is None else Reporter(supervised))
     try:
         found = find_app_file(_checked_app(app))
         if reload:
@@ -158,7 +158,7 @@ def _supervise(app: AppFile, given: str, words: Sequence[str]) -> NoReturn:
     sys.exit(Supervisor(command, files, config.stop_timeout).run())
 
 
-def _serve(app: AppFile, words: Sequence[str], attempt: Attempt) -> None:
+def _serve(app: AppFile, words: Sequence[str], attempt: StartAttempt) -> None:
     # Not at the top: these install a reactor.
     from twisted.internet import reactor
 
@@ -185,7 +185,7 @@ def check(app: str, options: tuple[str, ...]) -> NoReturn:
     from rpiserve.core.clocks import Clocks
     from rpiserve.daemon.daemon import Daemon
 
-    attempt = Attempt(None)
+    attempt = StartAttempt(None)
     try:
         found, config = attempt.load(find_app_file(_checked_app(app)), options)
         check_reach(config)

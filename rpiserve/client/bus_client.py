@@ -11,7 +11,7 @@ from rpiserve.declare.names import checked_channel
 from rpiserve.errors import BusUnavailable
 from rpiserve.messaging import caller
 from rpiserve.messaging.bus import Bus
-from rpiserve.messaging.requests import Messenger
+from rpiserve.messaging.messenger import Messenger
 
 
 class BusClient:

@@ -15,7 +15,7 @@ from rpiserve.core.thread_bridge import Link, Progress
 from rpiserve.errors import MessageError, NotRunning, Stopped
 from rpiserve.messaging import caller
 from rpiserve.messaging.address import RedisAddress
-from rpiserve.messaging.requests import Messenger
+from rpiserve.messaging.messenger import Messenger
 
 if TYPE_CHECKING:
     from rpiserve.messaging.redis_bus import RedisBus

@@ -10,10 +10,10 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from rpiserve.core.context import Surroundings
-from rpiserve.core.failures import Incidents
+from rpiserve.core.context import DaemonScope
+from rpiserve.core.failures import IncidentLog
 from rpiserve.core.metrics import Metric, Sample
-from rpiserve.core.runner import Invoker, Resource, Unserializable, encode_result
+from rpiserve.core.runner import Resource, Runner, Unserializable, encode_result
 from rpiserve.core.threads import ThreadPool
 from rpiserve.core.wire import HANDLER_ERROR, UNSERIALIZABLE
 from rpiserve.declare.arguments import BadArguments
@@ -37,7 +37,7 @@ class CommandCalls:
         clock: the reactor's clock, in seconds.
         to_reactor: calls a function on the reactor's thread; may itself be called on any thread.
         max_workers: how many calls of concurrent commands may run at the same time; the others wait.
-        surroundings: what they find behind the proxies.
+        daemon_scope: what they find behind the proxies.
     """
 
     def __init__(
@@ -46,18 +46,18 @@ class CommandCalls:
         clock: IReactorTime,
         to_reactor: Callable[..., object],
         max_workers: int,
-        surroundings: Surroundings | None = None,
+        daemon_scope: DaemonScope | None = None,
     ) -> None:
         self._commands = commands
         self._outcomes: Counter[tuple[str, str]] = Counter()
-        self._incidents = Incidents(clock)
+        self._incidents = IncidentLog(clock)
         owned = [(name, command.owner) for name, command in commands.items() if command.owner is not None]
         self._resources = {id(owner): Resource(name.rpartition(".")[0] or name) for name, owner in owned}
         # Only one call of an owner's runs at a time, so with a thread for each owner none waits for another's thread.
         turns = ThreadPool("rpiserve-command", len(self._resources))
-        self._serial = Invoker(clock, to_reactor, turns, surroundings)
+        self._serial = Runner(clock, to_reactor, turns, daemon_scope)
         concurrent = ThreadPool("rpiserve-concurrent", max_workers)
-        self._concurrent = Invoker(clock, to_reactor, concurrent, surroundings)
+        self._concurrent = Runner(clock, to_reactor, concurrent, daemon_scope)
 
     def call(self, name: str, arguments: Mapping[str, object]) -> Deferred[bytes]:
         """Call a command. Once it has begun it runs to its end, whatever becomes of the Deferred.
@@ -80,14 +80,14 @@ class CommandCalls:
         if command is None:
             self._outcomes["", "unknown"] += 1  # not by its name: there may be any number of them
             raise UnknownCommand(f"there is no command {name[:100]!r}; /cmds lists them")
-        invoker = self._concurrent if command.owner is None else self._serial
+        runner = self._concurrent if command.owner is None else self._serial
         try:
             converted = command.signature.convert(arguments)
-            self._check_capacity(invoker)
+            self._check_capacity(runner)
         except (BadArguments, ResourceHeld) as error:
             self._outcomes[name, "invalid" if isinstance(error, BadArguments) else "busy"] += 1
             raise
-        run = invoker.start(
+        run = runner.start(
             attrs.evolve(command.function, call=partial(command.function.call, **converted)),
             timeout=command.timeout,
             resource=None if command.owner is None else self._resources[id(command.owner)],
@@ -107,11 +107,11 @@ class CommandCalls:
         self._outcomes[name, kind] += 1
         return outcome
 
-    def _check_capacity(self, invoker: Invoker) -> None:
+    def _check_capacity(self, runner: Runner) -> None:
         if len(self._serial.active) + len(self._concurrent.active) >= MOST_CALLS:
             raise ResourceHeld(f"{MOST_CALLS} calls of commands are under way already; try again later")
-        if invoker is self._concurrent and invoker.pool.clogged:
-            raise ResourceHeld(f"{invoker.pool.stuck} calls of concurrent commands hang; try again later")
+        if runner is self._concurrent and runner.pool.clogged:
+            raise ResourceHeld(f"{runner.pool.stuck} calls of concurrent commands hang; try again later")
 
     def describe(self) -> list[dict[str, Any]]:
         """Return what ``/cmds`` shows of each command, but for its URL."""
@@ -130,8 +130,8 @@ class CommandCalls:
         for labels, count in self._outcomes.items():
             yield COMMANDS.sample(count, *labels)
         yield ACTIVE.sample(len(self._serial.active) + len(self._concurrent.active))
-        for invoker in (self._serial, self._concurrent):
-            yield from invoker.pool.samples()
+        for runner in (self._serial, self._concurrent):
+            yield from runner.pool.samples()
 
     def stop(self) -> Deferred[Any]:
         """Return a Deferred that fires when all calls have ended that are not stuck. Those that wait are given up."""
@@ -139,8 +139,8 @@ class CommandCalls:
 
     def cancel_asynchronous(self) -> None:
         """Cancel the calls that run on the reactor."""
-        for invoker in (self._serial, self._concurrent):
-            invoker.cancel_asynchronous()
+        for runner in (self._serial, self._concurrent):
+            runner.cancel_asynchronous()
 
     def running(self) -> list[str]:
         """Return the names of the commands that run."""

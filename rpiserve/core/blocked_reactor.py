@@ -3,7 +3,7 @@
 A heartbeat on the reactor's clock measures how late the reactor comes to what is due. A thread beside it notices when
 no heartbeat has come for a second: then it looks at what the reactor's thread does, and logs it at once, for the
 reactor may never go on. One blockage is logged once, and once more when it is over. Of those that come again and again
-by the same code only some are logged, by the rule of `Thinning`, but all that last for a minute.
+by the same code only some are logged, by the rule of `LogLimit`, but all that last for a minute.
 
 Where the thread itself was held up, too, it has seen nothing: the process was stopped, the machine had no time for it,
 or a function in C held the interpreter. Then it begins to count anew, so that nobody is blamed for that.
@@ -26,7 +26,7 @@ import attrs
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from rpiserve.core.log_limit import Thinning
+from rpiserve.core.log_limit import LogLimit
 from rpiserve.core.metrics import Metric, Sample
 from rpiserve.core.runner import name_beneath
 from rpiserve.data.encoding import printable
@@ -179,13 +179,13 @@ class ReactorLag:
         self._blocked = Counter(dict.fromkeys(["", *(function.name for function in self._functions)], 0))
         self._blocked_seconds: defaultdict[str, float] = defaultdict(float)
         self._last: _Blockage | None = None
-        self._unseen = Thinning()
+        self._unseen = LogLimit()
         # Of both threads.
         self._lock = threading.Lock()
         self._beaten = 0.0
         self._blockage: _Blockage | None = None
         # Of the thread that watches.
-        self._seen: defaultdict[str | None, Thinning] = defaultdict(Thinning)
+        self._seen: defaultdict[str | None, LogLimit] = defaultdict(LogLimit)
         self._patient_since = 0.0
         self._look_due = 0.0
         self._cpu_before = 0.0

@@ -21,7 +21,7 @@ from rpiserve.errors import NotRunning
 
 
 @attrs.frozen
-class Surroundings:
+class DaemonScope:
     """What all handlers of a daemon have in common.
 
     Attributes:
@@ -34,27 +34,27 @@ class Surroundings:
 
 
 @attrs.frozen
-class Scope:
+class RunScope:
     """What one run of a handler sees.
 
     Attributes:
         name: the handler's name.
-        surroundings: what it has in common with the others.
+        daemon_scope: what it has in common with the others.
         request: what it answers, if it answers something.
         response: how it does so.
     """
 
     name: str
-    surroundings: Surroundings | None = None
+    daemon_scope: DaemonScope | None = None
     request: Any = None
     response: Any = None
 
 
-scope: ContextVar[Scope] = ContextVar("rpiserve_scope")
-"""Of the handler that runs. The `Invoker` sets it."""
+scope: ContextVar[RunScope] = ContextVar("rpiserve_scope")
+"""Of the handler that runs. The `Runner` sets it."""
 
 
-class NothingHere(NotRunning, RuntimeError):
+class OutsideHandler(NotRunning, RuntimeError):
     """A proxy was used where nothing is behind it.
 
     Being a `RuntimeError`, too, it does not escape from ``repr``, ``isinstance`` and the like: a debugger, or a test
@@ -64,10 +64,10 @@ class NothingHere(NotRunning, RuntimeError):
 
 def _of_daemon(what: str) -> Any:
     def find() -> Any:
-        surroundings = getattr(scope.get(None), "surroundings", None)
-        if surroundings is None:
-            raise NothingHere(f"{what} is there only in a handler that runs; elsewhere, app.{what} does the same")
-        return getattr(surroundings, what)
+        daemon_scope = getattr(scope.get(None), "daemon_scope", None)
+        if daemon_scope is None:
+            raise OutsideHandler(f"{what} is there only in a handler that runs; elsewhere, app.{what} does the same")
+        return getattr(daemon_scope, what)
 
     return LocalProxy(find)
 
@@ -76,7 +76,7 @@ def _of_request(what: str) -> Any:
     def find() -> Any:
         found = getattr(scope.get(None), what, None)
         if found is None:
-            raise NothingHere(f"{what} is there only in a handler that answers a request or a message")
+            raise OutsideHandler(f"{what} is there only in a handler that answers a request or a message")
         return found
 
     return LocalProxy(find)

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from rpiserve.core.log_limit import Kind, Thinning, spoken
+from rpiserve.core.log_limit import Kind, LogLimit, spoken
 from rpiserve.data.encoding import printable
 from rpiserve.errors import RpiserveError
 
@@ -32,7 +32,7 @@ def log_incident(name: str, failure: Failure, more: str = "") -> str:
     return incident
 
 
-def kind_of(failure: Failure, thinning: Thinning, now: float, *, overdue: bool = False) -> Kind:
+def kind_of(failure: Failure, thinning: LogLimit, now: float, *, overdue: bool = False) -> Kind:
     """Have ``thinning`` take note of ``failure``: those of a type that come from the same line of code are of a kind.
 
     The type goes by its name: there are libraries that make a new class each time.
@@ -48,10 +48,10 @@ def _text_of(failure: Failure) -> str:
     return printable(f"{failure.getErrorMessage():.500}")
 
 
-class Incidents:
+class IncidentLog:
     """What has gone wrong in functions that anybody may call at any time, a client in a loop among them.
 
-    How much of it is logged, and when, is up to `Thinning`. What is not logged has the id of what was: of the first
+    How much of it is logged, and when, is up to `LogLimit`. What is not logged has the id of what was: of the first
     failure of that kind on that day, which stands in the log with its traceback.
 
     Args:
@@ -60,7 +60,7 @@ class Incidents:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._thinning: defaultdict[str, Thinning] = defaultdict(Thinning)
+        self._thinning: defaultdict[str, LogLimit] = defaultdict(LogLimit)
 
     def note(self, name: str, failure: Failure) -> str:
         """Take note that ``name`` has failed, and return the id under which the traceback stands in the log.
@@ -79,10 +79,10 @@ class Incidents:
 
 
 @attrs.define(eq=False)
-class Trouble:
+class FailureStreak:
     """What has gone wrong in one handler, since it last went well.
 
-    How much of it is logged, and when, is up to `Thinning`, whether it went well in between or not: a sensor with a
+    How much of it is logged, and when, is up to `LogLimit`, whether it went well in between or not: a sensor with a
     loose contact must not fill the disk in a year. That it works again is logged if that it failed was.
 
     Attributes:
@@ -99,7 +99,7 @@ class Trouble:
     now: Callable[[], float] = time.monotonic
     count: int = 0
     text: str | None = None
-    _thinning: Thinning = attrs.field(factory=Thinning)
+    _thinning: LogLimit = attrs.field(factory=LogLimit)
     _since: float = 0.0
     _told: bool = False
 

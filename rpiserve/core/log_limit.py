@@ -86,7 +86,7 @@ class Kind:
         return Kind(now, self.is_mixed, unlogged=self._unlogged)
 
 
-class Thinning:
+class LogLimit:
     """Decides which events are to be logged, for one source of them."""
 
     def __init__(self) -> None:

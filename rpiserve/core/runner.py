@@ -1,6 +1,6 @@
 """The one way to run a user's function.
 
-Whatever an app module declares is run by `Invoker.start`: a ``def`` in a worker thread, an ``async def`` on the
+Whatever an app module declares is run by `Runner.start`: a ``def`` in a worker thread, an ``async def`` on the
 reactor, each in a copy of the current context, within a time limit, and one at a time where it shares a `Resource`.
 
 The caller gets an answer at once when the time limit has passed, but nobody can end a Python thread from outside. So a
@@ -23,9 +23,9 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from rpiserve.core import context
-from rpiserve.core.context import Scope, Surroundings
+from rpiserve.core.context import DaemonScope, RunScope
 from rpiserve.core.failures import kind_of
-from rpiserve.core.log_limit import Thinning
+from rpiserve.core.log_limit import LogLimit
 from rpiserve.core.threads import Job, ThreadPool
 from rpiserve.data import encoding
 from rpiserve.declare.handler import UserFunction, Where
@@ -88,7 +88,7 @@ class Resource:
 
 
 class Run:
-    """One call of a user's function. Made by `Invoker.start`.
+    """One call of a user's function. Made by `Runner.start`.
 
     Attributes:
         function: what is called.
@@ -102,20 +102,20 @@ class Run:
 
     def __init__(
         self,
-        invoker: "Invoker",
+        runner: "Runner",
         function: UserFunction,
         arguments: tuple[Any, ...],
         timeout: float | None,
         resource: Resource | None,
         finish: Callable[[Any], Any] | None,
-        scope: Scope,
+        scope: RunScope,
     ) -> None:
         self.function = function
         self.result: Deferred[Any] = Deferred(lambda _: self.cancel())
         self.ended: Deferred[None] = Deferred()
         self.started: float | None = None
         self.duration: float | None = None
-        self._invoker = invoker
+        self._runner = runner
         self._context = copy_context()
         self._context.run(context.scope.set, scope)
         self._arguments = arguments
@@ -141,12 +141,12 @@ class Run:
     def limit(self) -> None:
         """Begin to count the time, if it is limited and not counted yet."""
         if self._timeout is not None and self._timer is None:
-            self._timer = self._invoker.clock.callLater(self._timeout, self._time_out)
+            self._timer = self._runner.clock.callLater(self._timeout, self._time_out)
 
     def begin(self) -> None:
         """Call the function. Its `Resource` does this when it is its turn."""
-        invoker, call, arguments, finish = self._invoker, self.function.call, self._arguments, self._finish
-        self.started = invoker.clock.seconds()
+        runner, call, arguments, finish = self._runner, self.function.call, self._arguments, self._finish
+        self.started = runner.clock.seconds()
         self.limit()
         run = self._context.run
         if self.function.where is Where.REACTOR:
@@ -164,10 +164,10 @@ class Run:
                     outcome = finish(outcome)
             except BaseException:  # noqa: BLE001 - whatever it is, sys.exit() included, it ends this run and not the thread
                 outcome = Failure()
-            invoker.to_reactor(self._end, outcome, invoker.clock.seconds())
+            runner.to_reactor(self._end, outcome, runner.clock.seconds())
 
         try:
-            self._job = invoker.pool.submit(work)
+            self._job = runner.pool.submit(work)
         except RuntimeError:
             self._end(Failure())
 
@@ -195,7 +195,7 @@ class Run:
             assert self._resource is not None  # what waits for nothing has begun
             self._resource.leave(self)
             self._end(failure)
-        elif self._job is not None and self._invoker.pool.give_up(self._job):
+        elif self._job is not None and self._runner.pool.give_up(self._job):
             self._end(failure)
         else:
             self._answer(failure)
@@ -211,7 +211,7 @@ class Run:
             self._timer.cancel()
             self._timer = None
         if self.started is not None:
-            self.duration = (self._invoker.clock.seconds() if at is None else at) - self.started
+            self.duration = (self._runner.clock.seconds() if at is None else at) - self.started
         self._has_result = True
         self.result.callback(outcome)
 
@@ -223,7 +223,7 @@ class Run:
             self._log_late(outcome)
         else:
             self._answer(outcome, at)
-        self._invoker.active.discard(self)
+        self._runner.active.discard(self)
         if self._resource is not None:
             self._resource.release(self)
         self.ended.callback(None)
@@ -238,26 +238,26 @@ class Run:
             )
 
     def _log_late(self, outcome: Any) -> None:
-        name, now = self.function.name, self._invoker.clock.seconds()
+        name, now = self.function.name, self._runner.clock.seconds()
         if not isinstance(outcome, Failure):
-            kind = self._invoker.late[name].take(now)
+            kind = self._runner.late[name].take(now)
             if kind.is_due:
                 log.warn("{name} has ended at last; its result came too late{more}", name=name, more=kind.more)
         elif not outcome.check(CancelledError):
-            kind = kind_of(outcome, self._invoker.late[name], now)
+            kind = kind_of(outcome, self._runner.late[name], now)
             if kind.is_due:
                 text = "{name} has ended at last, too late, and with an error{more}"
                 log.failure(text, outcome, LogLevel.error, name=name, more=kind.more)
 
 
-class Invoker:
+class Runner:
     """Runs users' functions.
 
     Args:
         clock: the reactor's clock, in seconds.
         to_reactor: calls a function with arguments on the reactor's thread; may itself be called on any thread.
         pool: the threads for plain functions.
-        surroundings: what the functions find behind the proxies.
+        daemon_scope: what the functions find behind the proxies.
 
     Attributes:
         active: the runs that have not ended.
@@ -269,14 +269,14 @@ class Invoker:
         clock: IReactorTime,
         to_reactor: Callable[..., object],
         pool: ThreadPool,
-        surroundings: Surroundings | None = None,
+        daemon_scope: DaemonScope | None = None,
     ) -> None:
         self.clock = clock
         self.to_reactor = to_reactor
         self.pool = pool
-        self.surroundings = surroundings
+        self.daemon_scope = daemon_scope
         self.active: set[Run] = set()
-        self.late: defaultdict[str, Thinning] = defaultdict(Thinning)
+        self.late: defaultdict[str, LogLimit] = defaultdict(LogLimit)
 
     def stop(self) -> Deferred[Any]:
         """Give up the runs that wait. The Deferred fires when all others have ended that are not stuck."""
@@ -304,7 +304,7 @@ class Invoker:
         resource: Resource | None = None,
         from_arrival: bool = False,
         finish: Callable[[Any], Any] | None = None,
-        scope: Scope | None = None,
+        scope: RunScope | None = None,
     ) -> Run:
         """Call ``function`` with ``arguments`` in its place, as soon as that may be.
 
@@ -315,13 +315,13 @@ class Invoker:
             resource: what only one run may use at a time.
             from_arrival: count the time that it waits for ``resource``, too. If that uses up all, it never begins.
             finish: makes the result of what the function returned, where the function ran. It may raise.
-            scope: what the function finds behind the proxies, if that is not just the daemon's surroundings.
+            scope: what the function finds behind the proxies, if that is not just the daemon's scope.
 
         Returns:
             The run, under way or, with a resource, perhaps waiting.
         """
         if scope is None:
-            scope = Scope(function.name, self.surroundings)
+            scope = RunScope(function.name, self.daemon_scope)
         run = Run(self, function, arguments, timeout, resource, finish, scope)
         self.active.add(run)
         if from_arrival:
@@ -358,7 +358,7 @@ class Unserializable(Exception):
 
 
 def encode_result(result: object, where: str) -> bytes:
-    """Return ``result``, which ``where`` says what it is of, as JSON: a ``finish`` for `Invoker.start`.
+    """Return ``result``, which ``where`` says what it is of, as JSON: a ``finish`` for `Runner.start`.
 
     Raises:
         Unserializable: it cannot be served.

@@ -13,24 +13,24 @@ from twisted.python.failure import Failure
 from rpiserve.commands.calls import CommandCalls
 from rpiserve.core.blocked_reactor import ReactorLag
 from rpiserve.core.clocks import Clocks
-from rpiserve.core.context import Surroundings
+from rpiserve.core.context import DaemonScope
 from rpiserve.core.declared_app import DeclaredApp
-from rpiserve.core.runner import Invoker
+from rpiserve.core.runner import Runner
 from rpiserve.core.thread_bridge import Link
 from rpiserve.core.threads import ThreadPool
 from rpiserve.daemon.config import Config
 from rpiserve.daemon.hooks import StartHooks, run_stop_hooks
-from rpiserve.daemon.website import Served, Website
-from rpiserve.data.changes import Receiver
+from rpiserve.daemon.website import ServedParts, Website
+from rpiserve.data.journal import Receiver
 from rpiserve.logs.observer import LogObserver
 from rpiserve.messaging.bus import Bus
 from rpiserve.messaging.caller import Broadcast, Cache
-from rpiserve.messaging.directory import Directory
+from rpiserve.messaging.discovery import ServiceDiscovery
 from rpiserve.messaging.memory_bus import MemoryBus
+from rpiserve.messaging.messenger import Messenger
 from rpiserve.messaging.redis_bus import RedisBus
-from rpiserve.messaging.requests import Messenger
 from rpiserve.messaging.service import MessagingService
-from rpiserve.polling.handlers import HandlerPolling
+from rpiserve.polling.scheduler import Scheduler
 
 log = Logger()
 
@@ -91,38 +91,38 @@ class Daemon(Service):
         self._process = process
         self._stop_functions = app.stop_hooks
         self._lag = ReactorLag(reactor, app.on_reactor())
-        surroundings = Surroundings(Broadcast(app.link), Cache(app.link))
+        daemon_scope = DaemonScope(Broadcast(app.link), Cache(app.link))
         self._link = app.link
         self._journal = app.tree.journal
         # Handlers answer, and on_stop functions send, when everybody else is kept from that already.
         self._last_link: Link[Messenger] = Link("the bus")
-        self._last_surroundings = Surroundings(Broadcast(self._last_link), Cache(self._last_link))
+        self._last_daemon_scope = DaemonScope(Broadcast(self._last_link), Cache(self._last_link))
 
-        def invoker(pool: ThreadPool) -> Invoker:
-            return Invoker(reactor, reactor.callFromThread, pool, surroundings)
+        def runner(pool: ThreadPool) -> Runner:
+            return Runner(reactor, reactor.callFromThread, pool, daemon_scope)
 
         # A function never overlaps itself, so with a thread for each no handler ever waits for another's.
         pool = ThreadPool("rpiserve-worker", app.thread_count())
-        self.invoker = invoker(pool)
-        self._commands = CommandCalls(app.commands, reactor, reactor.callFromThread, app.max_workers, surroundings)
+        self.runner = runner(pool)
+        self._commands = CommandCalls(app.commands, reactor, reactor.callFromThread, app.max_workers, daemon_scope)
         bus = _bus_for(config, clocks)
-        self._directory = Directory(app.name, app.actions, bus, reactor)
+        self._directory = ServiceDiscovery(app.name, app.actions, bus, reactor)
         self._messaging = MessagingService(
             app.name,
             app.actions,
             app.listeners,
             bus,
-            invoker(ThreadPool("rpiserve-message", app.max_workers)),
+            runner(ThreadPool("rpiserve-message", app.max_workers)),
             self._last_link,
         )
-        self._polling = HandlerPolling(app, self.invoker, app.tree, clocks)
-        self._start_hooks = StartHooks(app.start_hooks, self.invoker)
-        routes = invoker(ThreadPool("rpiserve-route", app.max_workers))
+        self._polling = Scheduler(app, self.runner, app.tree, clocks)
+        self._start_hooks = StartHooks(app.start_hooks, self.runner)
+        routes = runner(ThreadPool("rpiserve-route", app.max_workers))
         self._answering = (self._commands, self._messaging, routes)
         self._website: Website | None = None
         if config.port is not None:
             observers = [] if process.observer is None else [process.observer]
-            served = Served(
+            served = ServedParts(
                 handlers=self._polling,
                 commands=self._commands,
                 messaging=self._messaging,
@@ -186,10 +186,10 @@ class Daemon(Service):
         if not (yield self._within(timeout * GRACE_SHARE, *stopped, drained)):
             running = ", ".join(self.still_running()) or "connections"
             log.warn("not ended within {seconds:g} s: {running}", seconds=timeout * GRACE_SHARE, running=running)
-        for runner in (self.invoker, *self._answering):
+        for runner in (self.runner, *self._answering):
             runner.cancel_asynchronous()
         left = max(timeout * HOOKS_SHARE, begun + timeout * (GRACE_SHARE + HOOKS_SHARE) - self._reactor.seconds())
-        yield run_stop_hooks(self._stop_functions, self.invoker, left, self._last_surroundings)
+        yield run_stop_hooks(self._stop_functions, self.runner, left, self._last_daemon_scope)
         self._last_link.close()
         yield self._messaging.close()
         yield self._within(timeout * LAST_SHARE, drained)  # the answers of what was cancelled
@@ -242,7 +242,7 @@ class Daemon(Service):
 
     def still_running(self) -> list[str]:
         """Return the names of the user's functions that run. Safe to use from any thread."""
-        return sorted(name for runner in (self.invoker, *self._answering) for name in runner.running())
+        return sorted(name for runner in (self.runner, *self._answering) for name in runner.running())
 
 
 def _log_failed_receiver(receiver: Receiver) -> None:

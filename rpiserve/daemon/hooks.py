@@ -6,9 +6,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.python.failure import Failure
 
-from rpiserve.core.context import Scope, Surroundings
-from rpiserve.core.failures import Trouble
-from rpiserve.core.runner import Invoker, Run
+from rpiserve.core.context import DaemonScope, RunScope
+from rpiserve.core.failures import FailureStreak
+from rpiserve.core.runner import Run, Runner
 from rpiserve.declare.handler import UserFunction
 
 
@@ -17,12 +17,12 @@ class StartHooks:
 
     Args:
         functions: the functions.
-        invoker: what runs them.
+        runner: what runs them.
     """
 
-    def __init__(self, functions: Iterable[UserFunction], invoker: Invoker) -> None:
+    def __init__(self, functions: Iterable[UserFunction], runner: Runner) -> None:
         self._functions = list(functions)
-        self._invoker = invoker
+        self._runner = runner
         self._waiting = [function.name for function in self._functions]
         self._failed: list[str] = []
         self._stopping = False
@@ -34,7 +34,7 @@ class StartHooks:
         for function in self._functions:
             if self._stopping:
                 return
-            self._run = run = self._invoker.start(function)
+            self._run = run = self._runner.start(function)
             run.result.addErrback(self._note, function)
             yield run.when_ended()
             self._waiting.remove(function.name)
@@ -45,7 +45,7 @@ class StartHooks:
         return succeed(None) if self._run is None else self._run.when_ended()
 
     def _note(self, failure: Failure, function: UserFunction) -> None:
-        text = Trouble(function.name, self._invoker.clock.seconds).note(failure)
+        text = FailureStreak(function.name, self._runner.clock.seconds).note(failure)
         self._failed.append(f"{function.name} failed: {text}")
 
     def reasons(self) -> list[str]:
@@ -55,23 +55,23 @@ class StartHooks:
 
 @inlineCallbacks
 def run_stop_hooks(
-    functions: Sequence[UserFunction], invoker: Invoker, seconds: float, surroundings: Surroundings | None = None
+    functions: Sequence[UserFunction], runner: Runner, seconds: float, daemon_scope: DaemonScope | None = None
 ) -> Any:
     """Run the ``on_stop`` functions, one after the other in the order of their declaration.
 
     Args:
         functions: the functions.
-        invoker: what runs them.
+        runner: what runs them.
         seconds: how long all of them together may take. What the others do not use is shared by those that are left,
             so that one that hangs leaves the next its share.
-        surroundings: what they find behind the proxies.
+        daemon_scope: what they find behind the proxies.
 
     Returns:
         A Deferred that fires when all have ended or the time is up. It never fails: failures are logged.
     """
-    end = invoker.clock.seconds() + seconds
+    end = runner.clock.seconds() + seconds
     for left, function in zip(range(len(functions), 0, -1), functions, strict=True):
-        share = max(0.0, end - invoker.clock.seconds()) / left
-        run = invoker.start(function, timeout=share, scope=Scope(function.name, surroundings))
+        share = max(0.0, end - runner.clock.seconds()) / left
+        run = runner.start(function, timeout=share, scope=RunScope(function.name, daemon_scope))
         result: Deferred[Any] = run.result
-        yield result.addErrback(Trouble(function.name, invoker.clock.seconds).note)
+        yield result.addErrback(FailureStreak(function.name, runner.clock.seconds).note)

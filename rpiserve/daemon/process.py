@@ -20,7 +20,7 @@ from rpiserve.core.declared_app import DeclaredApp
 from rpiserve.daemon.config import Config
 from rpiserve.daemon.daemon import Daemon, Process
 from rpiserve.daemon.log_setup import make_log
-from rpiserve.daemon.signals import Hangup, Watchdog, lasting_threads
+from rpiserve.daemon.signals import HangupHandler, Watchdog, lasting_threads
 from rpiserve.daemon.systemd import Notifier
 from rpiserve.errors import RpiserveError, StartError
 from rpiserve.logs import python_logging, uncaught
@@ -91,7 +91,7 @@ def make_daemon(
     daemon = Daemon(app, config, Clocks(reactor, time.time), Process(stopping, _in_thread, observer))
     notifier = Notifier(os.environ, reactor, daemon.status)
     watchdog.take_signals(reactor)
-    hangup = Hangup(lambda: reactor.callFromThread(reload), watchdog)
+    hangup = HangupHandler(lambda: reactor.callFromThread(reload), watchdog)
     if twistd is not None and file is not None and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
         rotate = file.rotate  # as twistd has it for its own file
         signal.signal(signal.SIGUSR1, lambda number, frame: reactor.callFromThread(rotate))

@@ -29,7 +29,7 @@ def ignore_hangup() -> None:
         signal.signal(signal.SIGHUP, lambda number, frame: None)  # no SIG_IGN, which others would inherit from us
 
 
-class Hangup:
+class HangupHandler:
     """Takes SIGHUP: it has files read and opened anew.
 
     If it comes because the terminal has gone that the process was started in, the process stops in order, unless it was

@@ -12,18 +12,18 @@ from rpiserve.core.declared_app import DeclaredApp
 from rpiserve.core.handler_status import HandlerStatuses
 from rpiserve.core.interfaces import Commands, Messaging, Readiness, Services
 from rpiserve.core.metrics import Stats
-from rpiserve.core.runner import Invoker
+from rpiserve.core.runner import Runner
 from rpiserve.core.tokens import TokenFile
 from rpiserve.daemon.config import DEFAULT_HOST, Config
 from rpiserve.data import encoding
 from rpiserve.logs.lines import JSON
 from rpiserve.logs.rotating_file import open_log
 from rpiserve.web.access.admission import Admission
-from rpiserve.web.access.authorization import Access
+from rpiserve.web.access.authorization import Authorizer
 from rpiserve.web.access.cross_site import CrossSiteCheck
 from rpiserve.web.access.hosts import HostAllowlist
 from rpiserve.web.access.proxies import TrustedProxies
-from rpiserve.web.app_routes import AppRoutes, Front
+from rpiserve.web.app_routes import AppRoutes, RootResource
 from rpiserve.web.endpoints.actions import ActionEndpoints
 from rpiserve.web.endpoints.broadcasts import BroadcastEndpoints
 from rpiserve.web.endpoints.commands import CommandEndpoints
@@ -48,7 +48,7 @@ from rpiserve.web.server.tls import RenewedCertificate
 
 
 @attrs.frozen(kw_only=True)
-class Served:
+class ServedParts:
     """The parts of the daemon that are served over HTTP.
 
     Attributes:
@@ -82,13 +82,13 @@ class Website:
         StartError: the option ``port`` is no endpoint, or a file that an option names is not as it should be.
     """
 
-    def __init__(self, app: DeclaredApp, config: Config, clocks: Clocks, served: Served, routes: Invoker) -> None:
+    def __init__(self, app: DeclaredApp, config: Config, clocks: Clocks, served: ServedParts, routes: Runner) -> None:
         reactor: Any = clocks.reactor
         self._tokens = _tokens(config, reactor)
         self._certificate = _certificate(config, reactor)
         self._requests = _request_log(config, clocks)
         self._streams = Streams(reactor, config.max_streams)
-        access = Access(self._tokens, config.open, reactor)
+        access = Authorizer(self._tokens, config.open, reactor)
         cors = config.cors or app.cors_policy
         admission = Admission(
             HostAllowlist(socket.gethostname(), config.allowed_host),
@@ -116,7 +116,7 @@ class Website:
             PageEndpoints(config.www),
         )
         own_routes = AppRoutes(app.routes, routes, admission)
-        front = Front(Router(subjects, admission), own_routes.resource(), reserved_names())
+        front = RootResource(Router(subjects, admission), own_routes.resource(), reserved_names())
         self._site = LimitedSite(front, admission, config.limits, reactor, self._requests)
         metrics.add(self._site)
         host, port = config.host or DEFAULT_HOST, config.port or 0

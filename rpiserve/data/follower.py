@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from rpiserve.data.changes import EVERYTHING, LeafChange, Subscription, differences
+from rpiserve.data.journal import EVERYTHING, LeafChange, Subscription, differences
 from rpiserve.data.nodes import Node, Part, is_leaf, leaves
 from rpiserve.data.paths import Path
 from rpiserve.data.pattern import Pattern

@@ -107,7 +107,7 @@ class Node:
 
 Part: TypeAlias = Leaf | Node
 Change: TypeAlias = Callable[[Node, int], Node]
-Sapling: TypeAlias = "Leaf | dict[str, Sapling]"
+Subtree: TypeAlias = "Leaf | dict[str, Subtree]"
 """A value that was checked and copied, before it has a place and a revision in the tree."""
 
 
@@ -144,46 +144,46 @@ def replay(root: Node, changes: Iterable[Change]) -> Node:
     return root
 
 
-def graft(node: Node, path: Path, sapling: Sapling, revision: int, above: Path = ()) -> Node:
-    """Return ``node`` with ``sapling`` at ``path`` below it; ``above`` is the node's own path, for the error."""
+def insert(node: Node, path: Path, subtree: Subtree, revision: int, above: Path = ()) -> Node:
+    """Return ``node`` with ``subtree`` at ``path`` below it; ``above`` is the node's own path, for the error."""
     if not path:
-        if isinstance(sapling, Leaf):
+        if isinstance(subtree, Leaf):
             raise DataError("the root is a mapping; a value needs a path")
-        return _grow_node(node, sapling, revision)
+        return _merge_node(node, subtree, revision)
     key, rest = path[0], path[1:]
     old = node.children.get(key)
     if rest:
         if isinstance(old, Leaf):
             place = format_path((*above, key))
             raise DataError(f"{place} holds a value, so nothing can stand below it; remove it first")
-        new: Part = graft(old or Node({}, revision), rest, sapling, revision, (*above, key))
+        new: Part = insert(old or Node({}, revision), rest, subtree, revision, (*above, key))
     else:
-        new = _grow(old, sapling, revision)
+        new = _merge(old, subtree, revision)
     return _with_children(node, {**node.children, key: new}, revision)
 
 
-def _grow(old: Part | None, sapling: Sapling, revision: int) -> Part:
-    """Return ``sapling`` as it follows ``old`` at the same place."""
-    if isinstance(sapling, dict):
-        return _grow_node(old if isinstance(old, Node) else Node({}, revision), sapling, revision)
+def _merge(old: Part | None, subtree: Subtree, revision: int) -> Part:
+    """Return ``subtree`` as it follows ``old`` at the same place."""
+    if isinstance(subtree, dict):
+        return _merge_node(old if isinstance(old, Node) else Node({}, revision), subtree, revision)
     if not isinstance(old, Leaf):
-        return attrs.evolve(sapling, revision=revision)
-    unit = sapling.unit if sapling.unit is not None else old.unit
-    same = (sapling.json, unit, OK) == (old.json, old.unit, old.state)
-    return attrs.evolve(sapling, unit=unit, revision=old.revision if same else revision)
+        return attrs.evolve(subtree, revision=revision)
+    unit = subtree.unit if subtree.unit is not None else old.unit
+    same = (subtree.json, unit, OK) == (old.json, old.unit, old.state)
+    return attrs.evolve(subtree, unit=unit, revision=old.revision if same else revision)
 
 
-def _grow_node(old: Node, sapling: dict[str, Sapling], revision: int) -> Node:
-    children = {key: _grow(old.children.get(key), child, revision) for key, child in sapling.items()}
+def _merge_node(old: Node, subtree: dict[str, Subtree], revision: int) -> Node:
+    children = {key: _merge(old.children.get(key), child, revision) for key, child in subtree.items()}
     return _with_children(old, children, revision)
 
 
-def prune(node: Node, path: Path, revision: int) -> Node:
+def remove(node: Node, path: Path, revision: int) -> Node:
     """Return ``node`` without what stands at ``path`` below it, if anything does."""
     key, rest = path[0], path[1:]
     old = node.children.get(key)
     if rest and isinstance(old, Node):
-        return _with_children(node, {**node.children, key: prune(old, rest, revision)}, revision)
+        return _with_children(node, {**node.children, key: remove(old, rest, revision)}, revision)
     if rest or old is None:
         return node
     return _with_children(node, {k: child for k, child in node.children.items() if k != key}, revision)

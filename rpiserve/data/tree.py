@@ -14,8 +14,8 @@ from typing import TypeAlias
 
 import attrs
 
-from rpiserve.data.changes import Journal
 from rpiserve.data.encoding import plain_text, printable
+from rpiserve.data.journal import Journal
 from rpiserve.data.nodes import (
     ERROR,
     OK,
@@ -24,13 +24,13 @@ from rpiserve.data.nodes import (
     Leaf,
     Node,
     Part,
-    Sapling,
     Source,
+    Subtree,
     freeze,
-    graft,
+    insert,
     items,
     map_leaves,
-    prune,
+    remove,
     replay,
 )
 from rpiserve.data.paths import Path, format_path, join
@@ -102,18 +102,18 @@ class DataTree:
             PathError: a key in a mapping cannot be one, or the place would be too deep.
             DataError: the value cannot be served as JSON, or a part of the path holds a value.
         """
-        self.plant(path, self.sprout(path, value, units=units, source=source))
+        self.insert(path, self.build_subtree(path, value, units=units, source=source))
 
-    def sprout(self, path: Path, value: object, *, units: Units = None, source: Source | None = None) -> Sapling:
+    def build_subtree(self, path: Path, value: object, *, units: Units = None, source: Source | None = None) -> Subtree:
         """Return a checked copy of ``value``, to be planted at ``path``; what it raises is told at `assign`.
 
         It may run foreign code for as long as that likes, so the lock must not be held.
         """
-        return self._sprout(path, value, units, (), source)
+        return self._build_subtree(path, value, units, (), source)
 
-    def plant(self, path: Path, sapling: Sapling) -> None:
-        """Put ``sapling`` at ``path``; what it raises is told at `assign`."""
-        self.apply(lambda root, revision: graft(root, path, sapling, revision))
+    def insert(self, path: Path, subtree: Subtree) -> None:
+        """Put ``subtree`` at ``path``; what it raises is told at `assign`."""
+        self.apply(lambda root, revision: insert(root, path, subtree, revision))
 
     def remove(self, path: Path) -> None:
         """Remove what stands at ``path``.
@@ -123,7 +123,7 @@ class DataTree:
         """
         with self._lock:
             self.find(path)
-            self.apply(lambda root, revision: prune(root, path, revision))
+            self.apply(lambda root, revision: remove(root, path, revision))
 
     def fail(self, source: Source, error: str) -> None:
         """Mark each leaf that ``source`` wrote with the state `ERROR` and the text ``error``."""
@@ -186,13 +186,13 @@ class DataTree:
             batch = batch.outer
         return batch
 
-    def _sprout(self, path: Path, value: object, units: Units, below: Path, source: Source | None) -> "Sapling":
+    def _build_subtree(self, path: Path, value: object, units: Units, below: Path, source: Source | None) -> "Subtree":
         if isinstance(value, Mapping):
-            sprouts: dict[str, Sapling] = {}
+            children: dict[str, Subtree] = {}
             for key, child in items(value, format_path(path)):
                 place = join(path, key)
-                sprouts[place[-1]] = self._sprout(place, child, units, (*below, place[-1]), source)
-            return sprouts
+                children[place[-1]] = self._build_subtree(place, child, units, (*below, place[-1]), source)
+            return children
         where = format_path(path)
         frozen, json = freeze(value, where)
         unit = units.get(below) if isinstance(units, Mapping) else units

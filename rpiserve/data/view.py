@@ -4,7 +4,7 @@ import copy
 from collections.abc import ItemsView, Iterator, MutableMapping, ValuesView
 from typing import Any
 
-from rpiserve.data.nodes import Leaf, Node, Part, Sapling, Source
+from rpiserve.data.nodes import Leaf, Node, Part, Source, Subtree
 from rpiserve.data.paths import Path, check_depth, format_path, join, parse_path
 from rpiserve.data.tree import Batch, DataTree
 from rpiserve.errors import DataError
@@ -120,11 +120,11 @@ class DataView(MutableMapping[str, Any]):
     def update(self, other: Any = (), /, **values: Any) -> None:
         """Assign each item of a mapping or of an iterable of pairs, and each keyword argument, in one step."""
         places = ((join(self._path, key), value) for key, value in dict(_plain(other), **values).items())
-        saplings = {path: self._sprout(path, value) for path, value in places}
+        subtrees = {path: self._build_subtree(path, value) for path, value in places}
         with self._tree.lock, self.batch():
             self._node()
-            for path, sapling in saplings.items():
-                self._tree.plant(path, sapling)
+            for path, subtree in subtrees.items():
+                self._tree.insert(path, subtree)
 
     def clear(self) -> None:
         """Remove all that stands below here."""
@@ -156,10 +156,10 @@ class DataView(MutableMapping[str, Any]):
         part = self._node().children.get(key)
         if part is None:
             path = join(self._path, key)
-            sapling = self._sprout(path, default)
+            subtree = self._build_subtree(path, default)
             with self._tree.lock:
                 if key not in self._node().children:
-                    self._tree.plant(path, sapling)
+                    self._tree.insert(path, subtree)
                 part = self._node().children[key]
         return self._show(part, (key,))
 
@@ -176,13 +176,13 @@ class DataView(MutableMapping[str, Any]):
         raise KeyError(format_path(self._path))
 
     def _assign(self, path: Path, value: object, unit: str | None = None) -> None:
-        sapling = self._sprout(path, value, unit)
+        subtree = self._build_subtree(path, value, unit)
         with self._tree.lock:
             self._node()
-            self._tree.plant(path, sapling)
+            self._tree.insert(path, subtree)
 
-    def _sprout(self, path: Path, value: object, unit: str | None = None) -> Sapling:
-        return self._tree.sprout(path, _plain(value), units=unit, source=self._source)
+    def _build_subtree(self, path: Path, value: object, unit: str | None = None) -> Subtree:
+        return self._tree.build_subtree(path, _plain(value), units=unit, source=self._source)
 
     def _shown(self) -> dict[str, Any]:
         return {key: self._show(part, (key,)) for key, part in self._node().children.items()}

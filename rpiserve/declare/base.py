@@ -39,7 +39,7 @@ class Every:
 
 
 @attrs.frozen
-class ByPlan:
+class Scheduled:
     """By a timetable.
 
     Attributes:
@@ -72,7 +72,7 @@ class Polled:
     function: UserFunction
     prepare: UserFunction | None
     handler: Handler | None
-    cadence: Every | ByPlan
+    cadence: Every | Scheduled
     timeout: float
     max_age: float
     bus: str | None

@@ -8,7 +8,7 @@ from rpiserve.declare.handler import UserFunction, Where
 from rpiserve.errors import DeclarationError
 
 
-class LifecycleDeclarations(Declarations):
+class HookDeclarations(Declarations):
     """An app's threads, and its functions for the start and the stop."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ import attrs
 from rpiserve.declare.base import Polled, checked_name
 from rpiserve.declare.commands import CommandDeclarations
 from rpiserve.declare.handler import UserFunction, Where
-from rpiserve.declare.hooks import LifecycleDeclarations
+from rpiserve.declare.hooks import HookDeclarations
 from rpiserve.declare.messages import MessageDeclarations
 from rpiserve.declare.routes import RouteDeclarations, checked_prefix, prefixed
 from rpiserve.declare.schedules import ScheduleDeclarations
@@ -18,7 +18,7 @@ from rpiserve.errors import DeclarationError
 class Registry(
     PollingDeclarations,
     ScheduleDeclarations,
-    LifecycleDeclarations,
+    HookDeclarations,
     CommandDeclarations,
     MessageDeclarations,
     RouteDeclarations,

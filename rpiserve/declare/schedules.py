@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 
 from rpiserve.declare.base import (
     AnyFunction,
-    ByPlan,
     Declarations,
     Polled,
+    Scheduled,
     checked_bus,
     checked_name,
     checked_seconds,
@@ -72,7 +72,7 @@ class ScheduleDeclarations(Declarations):
             function=function,
             prepare=prepare,
             handler=handler if isinstance(handler, Handler) else None,
-            cadence=ByPlan(plan, _zone(name, timezone)),
+            cadence=Scheduled(plan, _zone(name, timezone)),
             timeout=usual if timeout is None else checked_seconds(name, "timeout", timeout),
             max_age=math.inf,
             bus=checked_bus(name, bus),
@@ -122,7 +122,7 @@ class ScheduleDeclarations(Declarations):
                 function=UserFunction.declare(own, function, reactor=reactor),
                 prepare=None,
                 handler=None,
-                cadence=ByPlan(CronLine(line), _zone(own, timezone)),
+                cadence=Scheduled(CronLine(line), _zone(own, timezone)),
                 timeout=checked_seconds(own, "timeout", timeout),
                 max_age=math.inf,
                 bus=checked_bus(own, bus),

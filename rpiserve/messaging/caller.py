@@ -12,7 +12,7 @@ from rpiserve.core.thread_bridge import Link, Progress
 from rpiserve.data import encoding
 from rpiserve.declare.names import LONGEST_CHANNEL, checked_bus_name, checked_channel
 from rpiserve.errors import DataError, MessageError, Stopped
-from rpiserve.messaging.requests import Messenger
+from rpiserve.messaging.messenger import Messenger
 
 CALL_SECONDS = 5.0
 """How long a caller waits for a reply by default."""

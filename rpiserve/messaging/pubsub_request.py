@@ -72,7 +72,7 @@ class Exchange:
         name: the action, for the log.
         send: sends an answer; None if the request wants none.
         counts: where the final answer is counted, and each that the bus does not take.
-        tally: called with what the final answer is counted as.
+        count_outcome: called with what the final answer is counted as.
     """
 
     def __init__(
@@ -80,12 +80,12 @@ class Exchange:
         name: str,
         send: Send | None,
         counts: Counter[str],
-        tally: Callable[[str], object] = lambda kind: None,
+        count_outcome: Callable[[str], object] = lambda kind: None,
     ) -> None:
         self._name = name
         self._send = send
         self._counts = counts
-        self._tally = tally
+        self._count_outcome = count_outcome
         self.answered = False
 
     def reply(self, status: str, payload: bytes, final: bool, kind: str | None = None) -> Deferred[int]:
@@ -111,7 +111,7 @@ class Exchange:
             self.answered = True
             self._counts["answered"] += 1
             self._counts[kind or status] += 1
-            self._tally(kind or status)
+            self._count_outcome(kind or status)
         return sent.addErrback(self._not_sent)
 
     def _not_sent(self, failure: Failure) -> int:

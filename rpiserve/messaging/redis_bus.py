@@ -32,7 +32,7 @@ from rpiserve.messaging.bus import (
 from rpiserve.messaging.redis_connection import (
     PARSER,
     Connection,
-    Refused,
+    ServerRefused,
     Session,
     SingleConnectionFactory,
     branch,
@@ -236,7 +236,7 @@ class RedisBus:
             return succeed(None)
 
         def failed(failure: Failure) -> None:
-            if failure.check(Refused):
+            if failure.check(ServerRefused):
                 self._subscriptions.remove(channel, receiver)
                 raise BusUnavailable(f"{self._address.name} refuses the channel {channel!r}: {failure.value}")
             failure.trap(BusUnavailable, CancelledError)  # it will be subscribed to once there is a connection
@@ -324,14 +324,18 @@ class RedisBus:
 
     def _explain(self, failure: Failure, command: str) -> Failure:
         text = f"{self._address.name}: {failure.value}"
-        if failure.check(Refused) and command in ("GET", "INCRBY") and str(failure.value).startswith(OF_THE_VALUE):
+        if (
+            failure.check(ServerRefused)
+            and command in ("GET", "INCRBY")
+            and str(failure.value).startswith(OF_THE_VALUE)
+        ):
             return Failure(DataError(f"the cache: {text}"))
-        return Failure(BusUnavailable(text)) if failure.check(Refused, BusUnavailable) else failure
+        return Failure(BusUnavailable(text)) if failure.check(ServerRefused, BusUnavailable) else failure
 
 
 def _reason(error: Exception) -> str:
     """Return why it cannot be connected to, in the words of the system or the server."""
-    if isinstance(error, Refused):
+    if isinstance(error, ServerRefused):
         return f"it refuses us: {error}"
     if isinstance(error, BusUnavailable):
         return str(error)

@@ -50,12 +50,12 @@ LOST = "the connection was lost"
 PUSHES = (b"subscribe", b"unsubscribe", b"psubscribe", b"punsubscribe")
 
 
-class Refused(Exception):
+class ServerRefused(Exception):
     """The server has answered with an error; the text is its own."""
 
 
 @attrs.define(eq=False)
-class Expected:
+class ExpectedReply:
     """What a command has to bring.
 
     Attributes:
@@ -88,7 +88,7 @@ class Connection:
         self.callLater = clock.callLater
         self._clock = clock
         self._heard = heard
-        self._expected: deque[Expected] = deque()
+        self._expected: deque[ExpectedReply] = deque()
         self._confirmed: dict[bytes, dict[bytes, Any]] = {b"subscribe": {}, b"psubscribe": {}}
         self._unanswered = 0
         self._reason = LOST
@@ -101,14 +101,14 @@ class Connection:
         """Send a command.
 
         Returns:
-            A Deferred that fires with the reply. It fails with `Refused`, or with `BusUnavailable` if the connection is
-            lost before.
+            A Deferred that fires with the reply. It fails with `ServerRefused`, or with
+            `BusUnavailable` if the connection is lost before.
         """
         if self._over:
             return fail(BusUnavailable(self._reason))
         data = b"*%d\r\n%b" % (len(words), b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words]))
         reply: Deferred[Any] = Deferred()
-        self._expected.append(Expected(reply, len(data), confirmations))
+        self._expected.append(ExpectedReply(reply, len(data), confirmations))
         self.waiting += len(data)
         self.transport.write(data)
         return reply
@@ -171,7 +171,7 @@ class Connection:
         if self._expected:
             answered = self._next_answered()
             if isinstance(reply, Exception):
-                answered.errback(Refused(printable(str(reply))))
+                answered.errback(ServerRefused(printable(str(reply))))
             else:
                 answered.callback(reply)
 

@@ -1,7 +1,7 @@
 """The messages of one service: what arrives on the bus, who handles it, and that every request is answered once.
 
 A request goes this way: the bus delivers bytes, `wire` makes a request of them, the action is found and its payload
-checked, and the `Invoker` runs the handler. What that returns, or what went wrong, is the final answer, unless the
+checked, and the `Runner` runs the handler. What that returns, or what went wrong, is the final answer, unless the
 handler has given one itself. What cannot be run is answered with the reason, so that no caller waits in vain.
 """
 
@@ -16,11 +16,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rpiserve.core import wire
-from rpiserve.core.context import Scope
-from rpiserve.core.failures import Incidents
-from rpiserve.core.log_limit import Thinning
+from rpiserve.core.context import RunScope
+from rpiserve.core.failures import IncidentLog
+from rpiserve.core.log_limit import LogLimit
 from rpiserve.core.metrics import Metric, Sample
-from rpiserve.core.runner import Invoker, Resource, Run, Unserializable, encode_result
+from rpiserve.core.runner import Resource, Run, Runner, Unserializable, encode_result
 from rpiserve.core.thread_bridge import Link, Progress
 from rpiserve.data import encoding
 from rpiserve.declare.arguments import BadArguments
@@ -30,8 +30,8 @@ from rpiserve.declare.names import checked_bus_name, checked_channel
 from rpiserve.declare.payload import Payload
 from rpiserve.errors import Cancelled, HandlerTimeout, MessageError
 from rpiserve.messaging.bus import Bus, Receiver
+from rpiserve.messaging.messenger import Messenger
 from rpiserve.messaging.pubsub_request import Exchange, PubSubRequest, PubSubResponse, Send
-from rpiserve.messaging.requests import Messenger
 
 log = Logger()
 
@@ -66,7 +66,7 @@ class MessagingService:
         actions: the declarations of its actions, by name.
         listeners: those of its listeners.
         bus: what carries the messages.
-        invoker: what runs the handlers, with a pool of threads for those alone.
+        runner: what runs the handlers, with a pool of threads for those alone.
         link: the way by which handlers in threads send their answers.
 
     Attributes:
@@ -82,22 +82,22 @@ class MessagingService:
         actions: Mapping[str, Action],
         listeners: Sequence[Listener],
         bus: Bus,
-        invoker: Invoker,
+        runner: Runner,
         link: Link[Messenger],
     ) -> None:
         self.counts: Counter[str] = Counter()
-        self.messenger = Messenger(name, bus, invoker.clock)
+        self.messenger = Messenger(name, bus, runner.clock)
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._name = name
         self._actions = actions
         self._bus = bus
-        self._invoker = invoker
+        self._runner = runner
         self._link = link
-        self._incidents = Incidents(invoker.clock)
+        self._incidents = IncidentLog(runner.clock)
         self._under_way = {Where.THREAD: 0, Where.REACTOR: 0}
         self._bytes = 0
-        self._complaints = Thinning()
-        self._late: defaultdict[str, Thinning] = defaultdict(Thinning)
+        self._complaints = LogLimit()
+        self._late: defaultdict[str, LogLimit] = defaultdict(LogLimit)
         self._stopping = False
         self._receivers: list[tuple[str, Receiver]] = [(name, self._request_arrived)]
         for listener in listeners:
@@ -121,11 +121,11 @@ class MessagingService:
         self._stopping = True
         for channel, receiver in self._receivers:
             self._bus.unsubscribe(channel, receiver)
-        return self._invoker.stop()
+        return self._runner.stop()
 
     def cancel_asynchronous(self) -> None:
         """Cancel the handlers that run on the reactor."""
-        self._invoker.cancel_asynchronous()
+        self._runner.cancel_asynchronous()
 
     def close(self) -> Deferred[None]:
         """Give up the requests that wait for their replies, and close the bus."""
@@ -134,7 +134,7 @@ class MessagingService:
 
     def running(self) -> list[str]:
         """Return the names of the handlers that run. Safe to use from any thread."""
-        return self._invoker.running()
+        return self._runner.running()
 
     def reasons(self) -> list[str]:
         """Return why it is not ready: the bus is not connected."""
@@ -151,8 +151,8 @@ class MessagingService:
             yield ACTIONS.sample(count, *labels)
         for counted, metric in COUNTED.items():
             yield metric.sample(self.counts[counted])
-        yield ACTIVE.sample(len(self._invoker.active))
-        yield from self._invoker.pool.samples()
+        yield ACTIVE.sample(len(self._runner.active))
+        yield from self._runner.pool.samples()
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -192,11 +192,11 @@ class MessagingService:
         action = self._actions.get(request.action) if isinstance(request.action, str) else None
         if action is None:
             # Not counted by its name: there may be any number of them.
-            exchange = Exchange(f"{request.action!r:.80}", send, self.counts, partial(self._tally, ""))
+            exchange = Exchange(f"{request.action!r:.80}", send, self.counts, partial(self._count_outcome, ""))
             self._refuse(exchange, wire.UNKNOWN_ACTION, f"{self._name} has no action {request.action!r:.80}")
             return
         name = action.function.name
-        exchange = Exchange(name, send, self.counts, partial(self._tally, name))
+        exchange = Exchange(name, send, self.counts, partial(self._count_outcome, name))
         view = PubSubRequest.of(request, channel)
         try:
             arguments = self._arguments(action.payload, view, view.payload)
@@ -209,23 +209,23 @@ class MessagingService:
         function = action.function
         waits = function.where is Where.THREAD  # on the reactor it has its turn at once
         if waits and request.timeout is not None and request.timeout < action.timeout:
-            call = partial(self._in_time, function.call, self._invoker.clock.seconds() + request.timeout)
+            call = partial(self._in_time, function.call, self._runner.clock.seconds() + request.timeout)
             function = attrs.evolve(function, call=call)
         response = PubSubResponse(exchange, self._link)
-        run = self._invoker.start(
+        run = self._runner.start(
             function,
             *arguments,
             timeout=action.timeout,
             from_arrival=True,
             finish=partial(self._encode, exchange),
-            scope=Scope(name, self._invoker.surroundings, view, response),
+            scope=RunScope(name, self._runner.daemon_scope, view, response),
         )
         self._count(run, size)
         run.result.addCallback(self._succeed, exchange)
         run.result.addErrback(self._explain, exchange, name)
         run.result.addErrback(lambda failure: log.failure("while answering for {name}", failure, name=name))
 
-    def _tally(self, name: str, outcome: str) -> None:
+    def _count_outcome(self, name: str, outcome: str) -> None:
         self._outcomes[name, outcome] += 1
 
     @staticmethod
@@ -237,7 +237,7 @@ class MessagingService:
 
     def _in_time(self, call: Callable[..., Any], end: float, *arguments: Any) -> Any:
         # Where the handler runs, as it begins: by then the caller may have gone.
-        if self._invoker.clock.seconds() > end:
+        if self._runner.clock.seconds() > end:
             raise HandlerTimeout("the caller's time was up before it had its turn")
         return call(*arguments)
 
@@ -258,7 +258,7 @@ class MessagingService:
     def _explain(self, failure: Failure, exchange: Exchange, name: str) -> None:
         text, incident = f"{name}: {failure.getErrorMessage()}", None
         if failure.check(HandlerTimeout):
-            noted = self._late[name].take(self._invoker.clock.seconds())
+            noted = self._late[name].take(self._runner.clock.seconds())
             if noted.is_due:
                 error = failure.getErrorMessage()
                 log.warn("{name} took too long: {error}{more}", name=name, error=error, more=noted.more)
@@ -301,12 +301,12 @@ class MessagingService:
         if (full := self._full(function.where, len(message))) is not None:
             self._complain("dropped", channel, full)
             return
-        run = self._invoker.start(
+        run = self._runner.start(
             function,
             *arguments,
             timeout=listener.timeout,
             resource=resource,
-            scope=Scope(function.name, self._invoker.surroundings, PubSubRequest.of_broadcast(raw, channel)),
+            scope=RunScope(function.name, self._runner.daemon_scope, PubSubRequest.of_broadcast(raw, channel)),
         )
         self._count(run, len(message))
         run.result.addErrback(self._listener_failed, function.name)
@@ -353,8 +353,8 @@ class MessagingService:
             return f"{self._name} is shutting down"
         if self._under_way[where] >= MOST_UNDER_WAY or self._bytes + size > MOST_BYTES:
             return f"{self._name} has too much to do already; try again later"
-        if where is Where.THREAD and self._invoker.pool.clogged:
-            return f"{self._invoker.pool.stuck} handlers of {self._name} hang; try again later"
+        if where is Where.THREAD and self._runner.pool.clogged:
+            return f"{self._runner.pool.stuck} handlers of {self._name} hang; try again later"
         return None
 
     def _count(self, run: Run, size: int) -> None:
@@ -371,7 +371,7 @@ class MessagingService:
     def _complain(self, kind: str, channel: str, text: str) -> None:
         """Count a message that was not handled, and log it, but not each of many."""
         self.counts[kind] += 1
-        noted = self._complaints.take(self._invoker.clock.seconds(), kind, text)
+        noted = self._complaints.take(self._runner.clock.seconds(), kind, text)
         if noted.is_due:
             log.warn(
                 "a message on {channel} was {kind}: {text}{more}",

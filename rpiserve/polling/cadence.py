@@ -15,7 +15,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from rpiserve.core import retry
-from rpiserve.core.log_limit import Thinning
+from rpiserve.core.log_limit import LogLimit
 from rpiserve.declare.timetables import Agenda, Timetable
 
 log = Logger()
@@ -93,7 +93,7 @@ class FixedRate:
         self._clock = clock
         self._wall = wall
         self._resume = -math.inf
-        self._overruns = Thinning()
+        self._overruns = LogLimit()
         self._limit: IDelayedCall | None = None
         self._begin: Begin | None = None
         self._loop = LoopingCall.withCount(self._slot)

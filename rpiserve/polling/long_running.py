@@ -7,9 +7,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from rpiserve.core import retry
-from rpiserve.core.failures import Trouble
+from rpiserve.core.failures import FailureStreak
 from rpiserve.core.handler_status import HandlerStatus
-from rpiserve.core.runner import Invoker, Run
+from rpiserve.core.runner import Run, Runner
 from rpiserve.declare.handler import UserFunction
 from rpiserve.polling.cadence import wall_time
 
@@ -22,16 +22,14 @@ class LongRunner:
 
     Args:
         function: the function; it is given ``running``.
-        invoker: what runs it.
+        runner: what runs it.
         clock: the reactor's clock, in seconds.
         wall: the wall clock, in seconds since the epoch.
     """
 
-    def __init__(
-        self, function: UserFunction, invoker: Invoker, clock: IReactorTime, wall: Callable[[], float]
-    ) -> None:
+    def __init__(self, function: UserFunction, runner: Runner, clock: IReactorTime, wall: Callable[[], float]) -> None:
         self._function = function
-        self._invoker = invoker
+        self._runner = runner
         self._clock = clock
         self._wall = wall
         self._stopping = False
@@ -39,7 +37,7 @@ class LongRunner:
         self._run: Run | None = None
         self._timer: IDelayedCall | None = None
         self._steady: IDelayedCall | None = None
-        self._trouble = Trouble(function.name, clock.seconds)
+        self._failure_streak = FailureStreak(function.name, clock.seconds)
         self._runs = 0
         self._failures = 0
         self._last_run: float | None = None
@@ -49,9 +47,9 @@ class LongRunner:
         self._timer = None
         self._runs += 1
         self._last_run = self._wall()
-        if self._trouble.count:
+        if self._failure_streak.count:
             self._steady = self._clock.callLater(STEADY, self._works)
-        self._run = run = self._invoker.start(self._function, self._running)
+        self._run = run = self._runner.start(self._function, self._running)
         run.result.addCallbacks(self._returned, self._raised)
         run.ended.addCallback(self._again)
 
@@ -73,7 +71,7 @@ class LongRunner:
             name=self._function.name,
             kind="thread",
             state="error" if restart is not None else "finished" if self._finished else "running",
-            error=self._trouble.text,
+            error=self._failure_streak.text,
             last_run=self._last_run,
             next_run=wall_time(restart, self._clock, self._wall),
             runs=self._runs,
@@ -85,7 +83,7 @@ class LongRunner:
 
     def _works(self) -> None:
         self._steady = None
-        self._trouble.clear()
+        self._failure_streak.clear()
 
     def _stop_watching(self) -> None:
         if self._steady is not None:
@@ -94,14 +92,14 @@ class LongRunner:
 
     def _returned(self, _: object) -> None:
         self._finished = True
-        self._trouble.clear()
+        self._failure_streak.clear()
 
     def _raised(self, failure: Failure) -> None:
         self._failures += 1
-        self._trouble.note(failure)
+        self._failure_streak.note(failure)
 
     def _again(self, _: None) -> None:
         self._run = None
         self._stop_watching()
         if not self._finished and not self._stopping:
-            self._timer = self._clock.callLater(retry.delay(self._trouble.count), self.start)
+            self._timer = self._clock.callLater(retry.delay(self._failure_streak.count), self.start)

@@ -17,10 +17,10 @@ from twisted.python.failure import Failure
 
 from rpiserve.core import retry
 from rpiserve.core.clocks import Clocks
-from rpiserve.core.failures import Trouble
+from rpiserve.core.failures import FailureStreak
 from rpiserve.core.handler_status import HandlerStatus
-from rpiserve.core.runner import Invoker, Resource, Run
-from rpiserve.data.nodes import Sapling, Source
+from rpiserve.core.runner import Resource, Run, Runner
+from rpiserve.data.nodes import Source, Subtree
 from rpiserve.data.tree import DataTree
 from rpiserve.data.view import DataView
 from rpiserve.declare.base import Polled
@@ -31,7 +31,7 @@ log = Logger()
 
 
 @attrs.define
-class Tally:
+class RunCounts:
     """What one handler has done so far."""
 
     runs: int = 0
@@ -46,7 +46,7 @@ class Poller:
     Args:
         polled: the declaration.
         cadence: when it runs.
-        invoker: what runs it.
+        runner: what runs it.
         tree: where its readings go.
         clocks: the reactor's clock and the wall clock.
         resource: the hardware bus that it shares with others.
@@ -56,22 +56,22 @@ class Poller:
         self,
         polled: Polled,
         cadence: Cadence,
-        invoker: Invoker,
+        runner: Runner,
         tree: DataTree,
         clocks: Clocks,
         resource: Resource | None = None,
     ) -> None:
-        self.tally = Tally()
+        self.run_counts = RunCounts()
         self._polled = polled
         self._cadence = cadence
-        self._invoker = invoker
+        self._runner = runner
         self._tree = tree
         self._clock = clocks.reactor
         self._wall = clocks.wall
         self._resource = resource
         self._source = Source(polled.function.name, polled.max_age)
         self._prepared = polled.prepare is None
-        self._trouble = Trouble(
+        self._failure_streak = FailureStreak(
             (polled.prepare or polled.function).name, clocks.reactor.seconds
         )  # of what is to run first
         self._good = False
@@ -104,11 +104,11 @@ class Poller:
         """Return why it is not ready: what it has to prepare has not been prepared."""
         if self._prepared:
             return []
-        return [f"{self._polled.function.name} is not prepared: {self._trouble.text or 'not yet'}"]
+        return [f"{self._polled.function.name} is not prepared: {self._failure_streak.text or 'not yet'}"]
 
     def status(self) -> HandlerStatus:
         """Return how it is."""
-        polled, tally, cadence = self._polled, self.tally, self._cadence.status()
+        polled, run_counts, cadence = self._polled, self.run_counts, self._cadence.status()
         next_run = cadence.next_run
         if self._retry is not None:
             next_run = wall_time(self._retry.getTime(), self._clock, self._wall)
@@ -116,17 +116,17 @@ class Poller:
             name=polled.function.name,
             kind=polled.kind,
             bus=polled.bus,
-            state="error" if self._trouble.count else "ok" if self._good else "pending",
-            error=self._trouble.text,
-            last_run=tally.last_run,
-            duration=None if tally.duration is None else round(tally.duration, 6),
+            state="error" if self._failure_streak.count else "ok" if self._good else "pending",
+            error=self._failure_streak.text,
+            last_run=run_counts.last_run,
+            duration=None if run_counts.duration is None else round(run_counts.duration, 6),
             interval=cadence.interval,
             schedule=cadence.schedule,
             timezone=cadence.timezone,
             next_run=next_run,
             prepared=self._prepared,
-            runs=tally.runs,
-            failures=tally.failures,
+            runs=run_counts.runs,
+            failures=run_counts.failures,
             missed=self._cadence.missed,
             stuck=self._run is not None and self._run.stuck,
         )
@@ -134,27 +134,27 @@ class Poller:
     def _prepare(self) -> None:
         self._retry = None
         assert self._polled.prepare is not None
-        run = self._invoker.start(self._polled.prepare, timeout=self._polled.timeout, resource=self._resource)
+        run = self._runner.start(self._polled.prepare, timeout=self._polled.timeout, resource=self._resource)
         self._follow(run, self._is_prepared, self._prepare_ended)
 
     def _is_prepared(self, _: object) -> None:
         self._prepared = True
-        self._trouble.clear()
-        self._trouble = Trouble(self._polled.function.name, self._clock.seconds)
+        self._failure_streak.clear()
+        self._failure_streak = FailureStreak(self._polled.function.name, self._clock.seconds)
 
     def _prepare_ended(self) -> None:
         if self._prepared:
             self._cadence.start(self._run_once)
         else:
-            self._retry = self._clock.callLater(retry.delay(self._trouble.count), self._prepare)
+            self._retry = self._clock.callLater(retry.delay(self._failure_streak.count), self._prepare)
 
     def _run_once(self) -> Deferred[None]:
-        run = self._invoker.start(
+        run = self._runner.start(
             self._polled.function, timeout=self._polled.timeout, resource=self._resource, finish=self._check
         )
-        self.tally.runs += 1
-        self.tally.last_run = self._wall()
-        return self._follow(run, self._take, lambda: self._cadence.ended(self._trouble.count))
+        self.run_counts.runs += 1
+        self.run_counts.last_run = self._wall()
+        return self._follow(run, self._take, lambda: self._cadence.ended(self._failure_streak.count))
 
     def _follow(self, run: Run, good: Callable[[Any], None], then: Callable[[], None]) -> Deferred[None]:
         """See to ``run``'s result, and when it has ended to what comes ``then``. The Deferred never fails."""
@@ -177,28 +177,28 @@ class Poller:
 
     def _note_duration(self, outcome: Any, run: Run) -> Any:
         if run.function is self._polled.function:
-            self.tally.duration = run.duration
+            self.run_counts.duration = run.duration
         return outcome
 
-    def _check(self, reading: object) -> "Sapling | None":
+    def _check(self, reading: object) -> "Subtree | None":
         """Return a sensor's reading as it goes into the tree. This runs where the sensor ran, for it may take long."""
         polled = self._polled
         if polled.path is None:
             return None
         if reading is None:
             raise SensorError("the reading is None: the function has returned nothing")
-        return self._tree.sprout(polled.path, reading, units=polled.units, source=self._source)
+        return self._tree.build_subtree(polled.path, reading, units=polled.units, source=self._source)
 
-    def _take(self, sapling: "Sapling | None") -> None:
-        if self._polled.path is not None and sapling is not None:
-            self._tree.plant(self._polled.path, sapling)
-        if self._trouble.count:
+    def _take(self, subtree: "Subtree | None") -> None:
+        if self._polled.path is not None and subtree is not None:
+            self._tree.insert(self._polled.path, subtree)
+        if self._failure_streak.count:
             self._tree.recover(self._source)
         self._good = True
-        self._trouble.clear()
+        self._failure_streak.clear()
 
     def _fail(self, failure: Failure) -> None:
         if failure.check(Cancelled):
             return
-        self.tally.failures += 1
-        self._tree.fail(self._source, self._trouble.note(failure))
+        self.run_counts.failures += 1
+        self._tree.fail(self._source, self._failure_streak.note(failure))

@@ -12,9 +12,9 @@ from twisted.web.resource import IResource, Resource
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from rpiserve.core.context import Scope
-from rpiserve.core.failures import Incidents
-from rpiserve.core.runner import Invoker
+from rpiserve.core.context import RunScope
+from rpiserve.core.failures import IncidentLog
+from rpiserve.core.runner import Runner
 from rpiserve.core.tokens import CONTROL, READ
 from rpiserve.core.wire import HANDLER_ERROR, UNSERIALIZABLE
 from rpiserve.declare.arguments import BadArguments
@@ -40,7 +40,7 @@ _UNMATCHABLE = re.compile(r"[%/\x00-\x1f\x7f]")
 """What stays encoded in a segment of a path while a route is looked for."""
 
 
-class Front(Resource):
+class RootResource(Resource):
     """Hands each request to what has its path: the built-in endpoints, or else the app's own routes.
 
     Args:
@@ -81,14 +81,14 @@ class AppRoutes:
 
     Args:
         routes: the declarations.
-        invoker: what runs them.
+        runner: what runs them.
         admission: what a request has to pass before a function runs.
     """
 
-    def __init__(self, routes: list[Route], invoker: Invoker, admission: Admission) -> None:
+    def __init__(self, routes: list[Route], runner: Runner, admission: Admission) -> None:
         self._admission = admission
-        self._invoker = invoker
-        self._incidents = Incidents(invoker.clock)
+        self._runner = runner
+        self._incidents = IncidentLog(runner.clock)
         self._klein = Klein()
         self._klein.url_map.merge_slashes = False
         self._klein.url_map.converters = dict(CONVERTERS)
@@ -124,18 +124,18 @@ class AppRoutes:
         request.route = route.path or "/"
         self._admission.authorize(request, _rule_of(route, request.method))
         view = _view(request, {name: _decoded(value) for name, value in variables.items()})
-        if len(self._invoker.active) >= MOST_CALLS:
+        if len(self._runner.active) >= MOST_CALLS:
             raise Problem(503, f"{MOST_CALLS} requests are being answered already; try again later", code="busy")
-        if route.function.where is Where.THREAD and self._invoker.pool.clogged:
-            raise Problem(503, f"{self._invoker.pool.stuck} requests hang; try again later", code="busy")
+        if route.function.where is Where.THREAD and self._runner.pool.clogged:
+            raise Problem(503, f"{self._runner.pool.stuck} requests hang; try again later", code="busy")
         response = HttpResponse()
         name = route.function.name
-        run = self._invoker.start(
+        run = self._runner.start(
             attrs.evolve(route.function, call=partial(_called, route, view)),
             timeout=route.timeout,
             from_arrival=True,
             finish=partial(_finished, response),
-            scope=Scope(name, self._invoker.surroundings, view, response),
+            scope=RunScope(name, self._runner.daemon_scope, view, response),
         )
         # A Deferred of its own: to cancel it, as Klein does when the client leaves, gives up the answer, not the run.
         answer: Deferred[Answer] = Deferred()

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from rpiserve import App, broadcast, cache
 from rpiserve.commands.calls import MOST_CALLS, CommandCalls
-from rpiserve.core.context import Surroundings, scope
+from rpiserve.core.context import DaemonScope, scope
 from rpiserve.core.log_limit import DAY
 from rpiserve.declare.arguments import BadArguments
 from rpiserve.declare.handler import Where
@@ -842,7 +842,7 @@ def test_what_a_command_finds_around_itself(app: App, loop: Loop) -> None:
 
     app.add_command(find, name="it")
     app.add_command(find, name="concurrent", concurrent=True)
-    calls = CommandCalls(app.commands, loop.clock, loop.to_reactor, 1, Surroundings(["b"], ["c"]))
+    calls = CommandCalls(app.commands, loop.clock, loop.to_reactor, 1, DaemonScope(["b"], ["c"]))
     assert loop.wait(calls.call("it", {})) == [b'["b","c","it"]']
     assert loop.wait(calls.call("concurrent", {})) == [b'["b","c","concurrent"]']
 

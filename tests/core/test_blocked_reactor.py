@@ -56,7 +56,7 @@ class Stage:
 
     def verdict(self, call: Callable[..., Any], *arguments: Any) -> str | None:
         """Return who is blamed when ``call``, declared as ``it``, calls `look`."""
-        self.bench.invoker.start(self.declare("it", call), *arguments)
+        self.bench.runner.start(self.declare("it", call), *arguments)
         [verdict] = self.verdicts
         return verdict
 
@@ -97,7 +97,7 @@ def test_an_async_def_is_blamed_after_it_has_waited(stage: Stage) -> None:
     async def later() -> None:
         stage.look()
 
-    stage.bench.invoker.start(stage.declare("it", read))
+    stage.bench.runner.start(stage.declare("it", read))
     assert stage.verdicts == []
     answer.callback(None)
     assert stage.verdicts == ["it"]
@@ -112,7 +112,7 @@ def test_a_function_of_callbacks_is_blamed_after_it_has_waited(stage: Stage) -> 
         yield answer
         stage.look()
 
-    stage.bench.invoker.start(stage.declare("it", read))
+    stage.bench.runner.start(stage.declare("it", read))
     answer.callback(None)
     assert stage.verdicts == ["it"]
 
@@ -172,7 +172,7 @@ def test_handlers_made_of_the_same_code(stage: Stage) -> None:
 
     pins = [stage.declare(f"pin {pin}", functools.partial(read, pin)) for pin in range(4)]
     for pin in pins:
-        stage.bench.invoker.start(pin)
+        stage.bench.runner.start(pin)
     assert stage.verdicts == ["pin 2"]
 
 
@@ -187,7 +187,7 @@ def test_handlers_made_of_the_same_code_that_cannot_be_told_apart(stage: Stage) 
             stage.look()
 
     for pin in range(2):
-        stage.bench.invoker.start(stage.declare(f"pin {pin}", functools.partial(read, pin)))
+        stage.bench.runner.start(stage.declare(f"pin {pin}", functools.partial(read, pin)))
     answer.callback(None)
     assert stage.verdicts == ["pin 0 or pin 1"]
 
@@ -199,9 +199,9 @@ def test_the_innermost_is_blamed(stage: Stage) -> None:
         stage.look()
 
     async def outer() -> None:
-        stage.bench.invoker.start(stage.declare("inner", inner))
+        stage.bench.runner.start(stage.declare("inner", inner))
 
-    stage.bench.invoker.start(stage.declare("outer", outer))
+    stage.bench.runner.start(stage.declare("outer", outer))
     assert stage.verdicts == ["inner"]
 
 
@@ -578,7 +578,7 @@ def test_it_is_logged_while_the_reactor_is_blocked() -> None:
     function = UserFunction.declare("hog", hog)
     with capturedLogs() as log, watched(ReactorLag(RealTime(), [function])):
         lines = log
-        run = bench.invoker.start(function)
+        run = bench.runner.start(function)
     outcome: list[Any] = []
     run.result.addCallback(outcome.append)
     assert outcome == [True]

@@ -16,16 +16,16 @@ from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 
 from rpiserve.core import context
 from rpiserve.core.context import (
+    DaemonScope,
     HandlerLogger,
-    Scope,
-    Surroundings,
+    RunScope,
     broadcast,
     cache,
     logger,
     request,
     response,
 )
-from rpiserve.core.runner import Invoker, Run
+from rpiserve.core.runner import Run, Runner
 from rpiserve.core.threads import ThreadPool
 from rpiserve.declare.handler import UserFunction
 from rpiserve.errors import NotRunning
@@ -54,16 +54,16 @@ class Asked:
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    """An invoker with fake threads; at its end nothing may be left."""
+    """An runner with fake threads; at its end nothing may be left."""
     bench = Bench()
-    bench.invoker.surroundings = Surroundings(Sender(), {"kept": "value"})
+    bench.runner.daemon_scope = DaemonScope(Sender(), {"kept": "value"})
     yield bench
     assert bench.idle
 
 
-def run(bench: Bench, function: Callable[[], Any], scope: Scope | None = None, **options: Any) -> Any:
+def run(bench: Bench, function: Callable[[], Any], scope: RunScope | None = None, **options: Any) -> Any:
     """Run ``function`` as a handler, and return what it returns."""
-    started: Run = bench.invoker.start(UserFunction.declare("it", function, **options), scope=scope)
+    started: Run = bench.runner.start(UserFunction.declare("it", function, **options), scope=scope)
     found: list[Any] = []
     started.result.addCallback(found.append)
     while bench.pool.jobs:
@@ -123,7 +123,7 @@ def test_a_handler_without_a_request(bench: Bench) -> None:
     """A handler that answers nothing has no request, and in a daemon without a bus there is none to be had."""
     with pytest.raises(NotRunning):
         raise run(bench, lambda: _raised(lambda: request.payload))
-    bench.invoker.surroundings = None
+    bench.runner.daemon_scope = None
     with pytest.raises(NotRunning):
         raise run(bench, lambda: _raised(lambda: cache["kept"]))
 
@@ -140,7 +140,7 @@ def _raised(use: Callable[[], Any]) -> BaseException:
 def test_in_a_worker_thread(bench: Bench) -> None:
     """A handler in a thread sees its request and response, and the daemon's broadcast and cache."""
     sender = Sender()
-    scope = Scope("it", bench.invoker.surroundings, Asked(7), sender)
+    scope = RunScope("it", bench.runner.daemon_scope, Asked(7), sender)
 
     def handler() -> Any:
         broadcast.send("channel", {"a": 1})
@@ -149,8 +149,8 @@ def test_in_a_worker_thread(bench: Bench) -> None:
 
     assert run(bench, handler, scope) == (7, "value")
     assert sender.sent == [("answer",)]
-    assert bench.invoker.surroundings is not None
-    assert bench.invoker.surroundings.broadcast.sent == [("channel", {"a": 1})]
+    assert bench.runner.daemon_scope is not None
+    assert bench.runner.daemon_scope.broadcast.sent == [("channel", {"a": 1})]
 
 
 def test_on_the_reactor(bench: Bench) -> None:
@@ -170,7 +170,7 @@ def test_on_the_reactor(bench: Bench) -> None:
 
     for gate, handler in zip(gates, (asynchronous, yielding), strict=True):
         function = UserFunction.declare("it", handler, reactor=True)
-        started = bench.invoker.start(function, scope=Scope("it", None, Asked("mine")))
+        started = bench.runner.start(function, scope=RunScope("it", None, Asked("mine")))
         found: list[Any] = []
         started.result.addCallback(found.append)
         assert not request
@@ -196,7 +196,7 @@ def test_concurrent_requests_on_the_reactor(bench: Bench) -> None:
 
     function = UserFunction.declare("it", handler)
     for number in range(4):
-        bench.invoker.start(function, scope=Scope("it", None, Asked(number)))
+        bench.runner.start(function, scope=RunScope("it", None, Asked(number)))
     for gate in gates:
         gate.callback(None)
     assert sorted(found) == sorted([*range(4)] * 3)
@@ -210,7 +210,7 @@ def test_concurrent_requests_in_threads() -> None:
         arrived.put(partial(function, *arguments))
 
     count = 4
-    invoker = Invoker(Clock(), to_reactor, ThreadPool("worker", count, idle_seconds=0))
+    runner = Runner(Clock(), to_reactor, ThreadPool("worker", count, idle_seconds=0))
     together = threading.Barrier(count)
 
     def handler() -> Any:
@@ -221,7 +221,7 @@ def test_concurrent_requests_in_threads() -> None:
         return seen
 
     function = UserFunction.declare("it", handler)
-    runs = [invoker.start(function, scope=Scope("it", None, Asked(number))) for number in range(count)]
+    runs = [runner.start(function, scope=RunScope("it", None, Asked(number))) for number in range(count)]
     found: list[Any] = []
     for started in runs:
         started.result.addCallback(found.append)

@@ -3,12 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpiserve.core.log_limit import AGES, DAY, MOST_KINDS, MOST_TEXTS, Thinning, spoken
+from rpiserve.core.log_limit import AGES, DAY, MOST_KINDS, MOST_TEXTS, LogLimit, spoken
 
 
 def test_ages() -> None:
     """The first is logged, then the next after each of the ages, with how many there were; each day is a new one."""
-    thinning = Thinning()
+    thinning = LogLimit()
     told = []
     for second in range(0, round(2 * DAY), 20):
         kind = thinning.take(second)
@@ -30,14 +30,14 @@ def test_ages() -> None:
 
 def test_rare_events() -> None:
     """Where several ages have passed at once one line is logged, and no more until the next age."""
-    thinning = Thinning()
+    thinning = LogLimit()
     seconds = (0, 3000, 3100, 3200, 3600, 4000)
     assert [second for second in seconds if thinning.take(second).is_due] == [0, 3000, 3600]
 
 
 def test_words() -> None:
     """A line says how many there were since the last one, if there was more than this."""
-    thinning = Thinning()
+    thinning = LogLimit()
     assert (thinning.take(0).since, thinning.take(0).more) == ("", "")
     kind = thinning.take(60)
     assert (kind.since, kind.more) == ("2 times since the last such line", " (2 times since the last such line)")
@@ -45,7 +45,7 @@ def test_words() -> None:
 
 def test_new_texts() -> None:
     """A text that is new is logged at once, until there were several; on another day it is new again."""
-    thinning = Thinning()
+    thinning = LogLimit()
     for day in (0, DAY):
         told = [thinning.take(day, "kind", f"text {number}").is_due for number in range(20)]
         assert told == [True] * MOST_TEXTS + [False] * (20 - MOST_TEXTS)
@@ -55,7 +55,7 @@ def test_new_texts() -> None:
 
 def test_kinds() -> None:
     """Kinds have nothing to do with each other, until there are too many; those that are a day old give way."""
-    thinning = Thinning()
+    thinning = LogLimit()
     firsts = [thinning.take(0, number).is_first for number in range(2 * MOST_KINDS)]
     assert firsts == [True] * (MOST_KINDS + 1) + [False] * (MOST_KINDS - 1)
     assert thinning.take(0, -1) is thinning.take(0, -2)
@@ -66,7 +66,7 @@ def test_kinds() -> None:
 
 def test_what_stands_in_the_log_already() -> None:
     """Of a kind of its own the first event is logged in full; of mixed ones each that is due, for it may be another."""
-    thinning = Thinning()
+    thinning = LogLimit()
     kind = thinning.take(0, "kind", "a")
     assert kind.is_unknown
     kind.incident = "first"
@@ -81,7 +81,7 @@ def test_what_stands_in_the_log_already() -> None:
 
 def test_overdue() -> None:
     """What has to be logged is, and counts as a line."""
-    thinning = Thinning()
+    thinning = LogLimit()
     thinning.take(0)
     thinning.take(1)
     kind = thinning.take(2, overdue=True)
@@ -96,7 +96,7 @@ def test_overdue() -> None:
 )
 def test_bound(events: list[tuple[float, int, str]]) -> None:
     """Whatever comes and whenever, no more than so many lines are logged in a day, and all are counted."""
-    thinning = Thinning()
+    thinning = LogLimit()
     now = lines = counted = 0.0
     for pause, what, text in events:
         now += pause

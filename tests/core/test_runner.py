@@ -21,8 +21,8 @@ from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
 from rpiserve.core import context
-from rpiserve.core.context import Scope, Surroundings
-from rpiserve.core.runner import Invoker, Resource, Run
+from rpiserve.core.context import DaemonScope, RunScope
+from rpiserve.core.runner import Resource, Run, Runner
 from rpiserve.core.threads import ThreadPool
 from rpiserve.declare.handler import UserFunction
 from rpiserve.errors import Cancelled, DeclarationError, HandlerTimeout, ResourceHeld, SensorError
@@ -33,13 +33,13 @@ colour: ContextVar[str] = ContextVar("colour", default="none")
 
 
 class RealThreads:
-    """An `Invoker` on real threads. What they have for the reactor waits until the test takes it."""
+    """An `Runner` on real threads. What they have for the reactor waits until the test takes it."""
 
     def __init__(self, limit: int = 2) -> None:
         self.clock = Clock()
         self.pool = ThreadPool("worker", limit, idle_seconds=0)
         self._arrived: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-        self.invoker = Invoker(self.clock, self._to_reactor, self.pool)
+        self.runner = Runner(self.clock, self._to_reactor, self.pool)
 
     def _to_reactor(self, function: Callable[..., object], *arguments: Any) -> None:
         self._arrived.put(functools.partial(function, *arguments))
@@ -88,7 +88,7 @@ class Follower:
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    """An invoker with fake threads; at its end nothing may be left."""
+    """An runner with fake threads; at its end nothing may be left."""
     bench = Bench()
     yield bench
     assert bench.idle
@@ -98,7 +98,7 @@ def start(bench: Bench | RealThreads, call: Callable[..., Any], *arguments: Any,
     """Run a function of the name ``it``, or of ``name``."""
     name, reactor = options.pop("name", "it"), options.pop("reactor", False)
     function = UserFunction.declare(name, call, reactor=reactor, arguments=("argument",) * len(arguments))
-    return Follower(bench.invoker.start(function, *arguments, **options))
+    return Follower(bench.runner.start(function, *arguments, **options))
 
 
 def texts(events: list[LogEvent]) -> list[str]:
@@ -128,7 +128,7 @@ def test_thread_function(bench: Bench) -> None:
     reading = object()
     run = start(bench, lambda: reading)
     assert run.state == "under way"
-    assert run.run in bench.invoker.active
+    assert run.run in bench.runner.active
     bench.clock.advance(2.5)
     bench.pool.end()
     assert run.state == "ended"
@@ -139,7 +139,7 @@ def test_thread_function(bench: Bench) -> None:
 def test_duration_is_measured_in_the_thread(bench: Bench) -> None:
     """How long the reactor takes to hear of the end of a thread's work is no part of the duration."""
     arrived: list[tuple[Any, ...]] = []
-    bench.invoker.to_reactor = lambda *call: arrived.append(call)
+    bench.runner.to_reactor = lambda *call: arrived.append(call)
     run = start(bench, lambda: 1)
     bench.clock.advance(0.5)
     bench.pool.end()
@@ -341,7 +341,7 @@ def test_time_limit_of_a_thread(bench: Bench) -> None:
     assert (type(run.error), str(run.error)) == (HandlerTimeout, "no end within 5 s")
     assert run.run.duration == 5
     assert bench.pool.stuck == 1
-    assert run.run in bench.invoker.active
+    assert run.run in bench.runner.active
     bench.clock.advance(100)
     with capturedLogs() as logs:
         bench.pool.end()
@@ -564,14 +564,14 @@ def test_thread_ends_just_as_the_time_is_up() -> None:
     assert isinstance(run.error, HandlerTimeout)
     assert texts(logs) == ["it has ended at last; its result came too late"]
     assert thread_is_free.state == "ended"
-    assert not bench.invoker.active
+    assert not bench.runner.active
 
 
 def test_time_is_up_while_the_thread_hands_over() -> None:
     """When the time is up after a thread has handed over and before the pool knows, the thread is not lost."""
     bench = RealThreads(limit=1)
     handed_over, go_on = threading.Event(), threading.Event()
-    put = bench.invoker.to_reactor
+    put = bench.runner.to_reactor
     threads: list[threading.Thread] = []
 
     def to_reactor(*arguments: Any) -> None:
@@ -580,7 +580,7 @@ def test_time_is_up_while_the_thread_hands_over() -> None:
         handed_over.set()
         go_on.wait(PATIENCE)
 
-    bench.invoker.to_reactor = to_reactor
+    bench.runner.to_reactor = to_reactor
     run = start(bench, lambda: "on its way", timeout=5)
     assert handed_over.wait(PATIENCE)
     bench.clock.advance(5)
@@ -634,13 +634,13 @@ async def test_on_the_real_reactor() -> None:
 
     clock: Any = reactor
     here = threading.current_thread()
-    invoker = Invoker(clock, clock.callFromThread, ThreadPool("worker", 1, idle_seconds=0))
-    run = invoker.start(UserFunction.declare("it", threading.current_thread), timeout=PATIENCE)
+    runner = Runner(clock, clock.callFromThread, ThreadPool("worker", 1, idle_seconds=0))
+    run = runner.start(UserFunction.declare("it", threading.current_thread), timeout=PATIENCE)
     there = await run.result
     assert there is not here
     assert threading.current_thread() is here
     await run.ended
-    assert not invoker.active
+    assert not runner.active
 
 
 # --- resources ----------------------------------------------------------------------------------
@@ -762,17 +762,17 @@ def test_holder_that_fails(bench: Bench) -> None:
 
 
 def test_scope_of_a_run(bench: Bench) -> None:
-    """A function finds its own name and the daemon's surroundings, or the scope that it was given; outside is none."""
-    bench.invoker.surroundings = Surroundings("broadcast", "cache")
-    own = Scope("own", None, "request", "response")
+    """A function finds its own name and the daemon's daemon_scope, or the scope that it was given; outside is none."""
+    bench.runner.daemon_scope = DaemonScope("broadcast", "cache")
+    own = RunScope("own", None, "request", "response")
     in_thread = start(bench, context.scope.get)
     given = start(bench, context.scope.get, scope=own)
     on_reactor = start(bench, lambda: context.scope.get(), name="other", reactor=True)
     bench.pool.end()
     bench.pool.end()
-    assert in_thread.result == Scope("it", bench.invoker.surroundings)
+    assert in_thread.result == RunScope("it", bench.runner.daemon_scope)
     assert given.result is own
-    assert on_reactor.result == Scope("other", bench.invoker.surroundings)
+    assert on_reactor.result == RunScope("other", bench.runner.daemon_scope)
     assert context.scope.get(None) is None
 
 

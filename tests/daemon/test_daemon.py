@@ -61,9 +61,9 @@ class Running:
         self.stops = 0
         config = Config(**{"port": 0, "stop_timeout": 10, **options})
         self.daemon = Daemon(app, config, Clocks(self.reactor, time.time), Process(self._stopping, lambda work: None))
-        self.limit = cast(Any, self.daemon.invoker.pool)._limit
+        self.limit = cast(Any, self.daemon.runner.pool)._limit
         self.pool = FakePool()
-        self.daemon.invoker.pool = cast(ThreadPool, self.pool)
+        self.daemon.runner.pool = cast(ThreadPool, self.pool)
         self._stopped: Deferred[None] | None = None
         if start:
             self.daemon.privilegedStartService()

@@ -9,7 +9,7 @@ from fake_pool import Bench
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 
-from rpiserve.core.context import Surroundings, broadcast
+from rpiserve.core.context import DaemonScope, broadcast
 from rpiserve.daemon.hooks import StartHooks, run_stop_hooks
 from rpiserve.declare.handler import UserFunction
 from rpiserve.errors import SensorError
@@ -17,7 +17,7 @@ from rpiserve.errors import SensorError
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    """An invoker with fake threads; at its end nothing may be left."""
+    """An runner with fake threads; at its end nothing may be left."""
     bench = Bench()
     yield bench
     assert bench.idle
@@ -48,7 +48,7 @@ def noting(order: list[int], count: int) -> list[UserFunction]:
 def test_start_hooks_run_one_after_the_other(bench: Bench) -> None:
     """They run in the order of their declaration, each when the one before has ended, and without a time limit."""
     order: list[int] = []
-    start = StartHooks(noting(order, 3), bench.invoker)
+    start = StartHooks(noting(order, 3), bench.runner)
     done = start.run()
     for number in range(3):
         assert len(bench.pool.jobs) == 1
@@ -62,14 +62,14 @@ def test_start_hooks_run_one_after_the_other(bench: Bench) -> None:
 
 def test_no_start_hooks(bench: Bench) -> None:
     """Where there are none all is ready at once."""
-    start = StartHooks([], bench.invoker)
+    start = StartHooks([], bench.runner)
     assert start.run().called
     assert start.reasons() == []
 
 
 def test_reasons_before_and_while_they_run(bench: Bench) -> None:
     """All that have not ended are named, from before the start until they have."""
-    start = StartHooks(noting([], 2), bench.invoker)
+    start = StartHooks(noting([], 2), bench.runner)
     waiting = ["hook 0 has not ended yet", "hook 1 has not ended yet"]
     assert start.reasons() == waiting
     start.run()
@@ -83,7 +83,7 @@ def test_reasons_before_and_while_they_run(bench: Bench) -> None:
 def test_same_start_hook_twice(bench: Bench) -> None:
     """A function that was declared twice runs twice, and is waited for twice."""
     order: list[int] = []
-    start = StartHooks(noting(order, 1) * 2, bench.invoker)
+    start = StartHooks(noting(order, 1) * 2, bench.runner)
     done = start.run()
     bench.pool.end()
     assert start.reasons() == ["hook 0 has not ended yet"]
@@ -96,7 +96,7 @@ def test_failed_start_hooks(bench: Bench, logged_failures: list[LogEvent]) -> No
     order: list[int] = []
     start = StartHooks(
         hooks(raising(ValueError("secret")), raising(SensorError("no meter")), functools.partial(order.append, 2)),
-        bench.invoker,
+        bench.runner,
     )
     done = start.run()
     for _ in range(3):
@@ -116,7 +116,7 @@ def test_asynchronous_start_hook(bench: Bench) -> None:
     async def function() -> None:
         await awaited
 
-    start = StartHooks(hooks(function), bench.invoker)
+    start = StartHooks(hooks(function), bench.runner)
     start.run()
     assert start.reasons() == ["hook 0 has not ended yet"]
     awaited.callback(None)
@@ -129,7 +129,7 @@ def test_asynchronous_start_hook(bench: Bench) -> None:
 def test_stop_hooks_run_one_after_the_other(bench: Bench) -> None:
     """They run in the order of their declaration, each when the one before has ended."""
     order: list[int] = []
-    done = run_stop_hooks(noting(order, 3), bench.invoker, 4)
+    done = run_stop_hooks(noting(order, 3), bench.runner, 4)
     for number in range(3):
         assert len(bench.pool.jobs) == 1
         bench.clock.advance(1)
@@ -141,13 +141,13 @@ def test_stop_hooks_run_one_after_the_other(bench: Bench) -> None:
 
 def test_no_stop_hooks(bench: Bench) -> None:
     """Where there are none the stop goes on at once."""
-    assert run_stop_hooks([], bench.invoker, 4).called
+    assert run_stop_hooks([], bench.runner, 4).called
 
 
 def test_failed_stop_hooks(bench: Bench, logged_failures: list[LogEvent]) -> None:
     """A failure is logged, and keeps no other from running."""
     order: list[int] = []
-    done = run_stop_hooks(hooks(raising(ValueError()), functools.partial(order.append, 1)), bench.invoker, 4)
+    done = run_stop_hooks(hooks(raising(ValueError()), functools.partial(order.append, 1)), bench.runner, 4)
     bench.pool.end()
     bench.pool.end()
     assert (order, done.called) == ([1], True)
@@ -158,7 +158,7 @@ def test_failed_stop_hooks(bench: Bench, logged_failures: list[LogEvent]) -> Non
 def test_stop_hooks_are_bounded_together(bench: Bench, logged_failures: list[LogEvent]) -> None:
     """All of them together have so much time. One that hangs leaves its share to each that is left."""
     order: list[int] = []
-    done = run_stop_hooks(noting(order, 4), bench.invoker, 10)
+    done = run_stop_hooks(noting(order, 4), bench.runner, 10)
     bench.clock.advance(1)
     bench.pool.end()  # 9 s are left for three
     for _ in range(3):
@@ -179,7 +179,7 @@ def test_stop_hooks_are_bounded_together(bench: Bench, logged_failures: list[Log
 def test_start_hooks_end_with_the_stop(bench: Bench) -> None:
     """Once the daemon stops, no further ``on_start`` function begins."""
     order: list[int] = []
-    start_hooks = StartHooks(noting(order, 2), bench.invoker)
+    start_hooks = StartHooks(noting(order, 2), bench.runner)
     done = start_hooks.run()
     start_hooks.stop()
     bench.pool.end()
@@ -194,7 +194,7 @@ def test_hanging_asynchronous_stop_hook(bench: Bench, logged_failures: list[LogE
     async def function() -> None:
         await Deferred()
 
-    done = run_stop_hooks(hooks(function), bench.invoker, 4)
+    done = run_stop_hooks(hooks(function), bench.runner, 4)
     bench.clock.advance(4)
     assert done.called
     assert len(logged_failures) == 1
@@ -203,12 +203,12 @@ def test_hanging_asynchronous_stop_hook(bench: Bench, logged_failures: list[LogE
 
 def test_what_stop_hooks_find_around_themselves(bench: Bench) -> None:
     """An ``on_stop`` function still has the means to send, when what all others have is closed already."""
-    bench.invoker.surroundings = Surroundings(["closed"], None)
+    bench.runner.daemon_scope = DaemonScope(["closed"], None)
     found: list[str] = []
-    start = StartHooks(hooks(lambda: found.append(broadcast[0])), bench.invoker)
+    start = StartHooks(hooks(lambda: found.append(broadcast[0])), bench.runner)
     start.run()
     bench.pool.end()
-    run_stop_hooks(hooks(lambda: found.append(broadcast[0])), bench.invoker, 4, Surroundings(["open"], None))
+    run_stop_hooks(hooks(lambda: found.append(broadcast[0])), bench.runner, 4, DaemonScope(["open"], None))
     bench.pool.end()
     assert found == ["closed", "open"]
 
@@ -216,7 +216,7 @@ def test_what_stop_hooks_find_around_themselves(bench: Bench) -> None:
 def test_stopping_before_start_hooks_have_begun(bench: Bench) -> None:
     """A stop that comes before the first ``on_start`` function waits for nothing, and none begins after it."""
     order: list[int] = []
-    start_hooks = StartHooks(noting(order, 2), bench.invoker)
+    start_hooks = StartHooks(noting(order, 2), bench.runner)
     assert start_hooks.stop().called
     assert start_hooks.run().called
     assert order == []

@@ -11,7 +11,7 @@ from process_doubles import LONG, NEVER, Ending, Reactor
 from twisted.logger import LogEvent, formatEvent
 
 from rpiserve.daemon import signals as signal_module
-from rpiserve.daemon.signals import Hangup, Watchdog, ignore_hangup
+from rpiserve.daemon.signals import HangupHandler, Watchdog, ignore_hangup
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_hangup(ignored: bool, terminal: bool, left: bool, does: str, monkeypatc
     signal.signal(signal.SIGTERM, lambda number, frame: done.append("end"))
     if ignored:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    hangup = Hangup(lambda: done.append("reload"), watchdog)
+    hangup = HangupHandler(lambda: done.append("reload"), watchdog)
     signal.raise_signal(signal.SIGHUP)
     assert done == ["reload"]
     monkeypatch.setattr(os, "isatty", lambda file: terminal)

@@ -42,7 +42,7 @@ class Level(IntEnum):
     HIGH = 3
 
 
-class Access(IntFlag):
+class Authorizer(IntFlag):
     """Numbers that add up."""
 
     READ = 1
@@ -196,7 +196,7 @@ def served(value: object) -> str:
         (Colour.NEAR, "[1,2.5]"),
         (Mode.AUTO, '"auto"'),
         (Level.HIGH, "3"),
-        (Access.READ | Access.WRITE, "3"),
+        (Authorizer.READ | Authorizer.WRITE, "3"),
         (Wire.ONE | Wire.TWO, "3"),
         ([1, [2, ()]], "[1,[2,[]]]"),
         (Point(1, 2.5), "[1,2.5]"),

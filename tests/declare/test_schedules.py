@@ -11,17 +11,17 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
 from rpiserve.core.clocks import Clocks
-from rpiserve.core.runner import Invoker
+from rpiserve.core.runner import Runner
 from rpiserve.core.threads import ThreadPool
 from rpiserve.data.tree import DataTree
-from rpiserve.declare.base import ByPlan
+from rpiserve.declare.base import Scheduled
 from rpiserve.declare.handler import Handler, Where
 from rpiserve.declare.registry import Registry
 from rpiserve.declare.schedules import CRON_TIME_LIMIT
 from rpiserve.declare.timetables import MAX_FACTOR, CronLine, Repeat, Schedule
 from rpiserve.errors import DeclarationError, SensorError, StartError
-from rpiserve.polling import handlers
-from rpiserve.polling.handlers import HandlerPolling
+from rpiserve.polling import scheduler
+from rpiserve.polling.scheduler import Scheduler
 from rpiserve.web.endpoints.handler_status import status_object
 
 
@@ -79,7 +79,7 @@ def test_schedule_by_default(app: Registry) -> None:
     assert polled.function.call is write
     assert polled.function.where is Where.THREAD
     assert polled.prepare is polled.handler is polled.bus is polled.path is None
-    assert polled.cadence == ByPlan(Schedule(None, None, Repeat.DAILY, 1), None)
+    assert polled.cadence == Scheduled(Schedule(None, None, Repeat.DAILY, 1), None)
     assert polled.timeout == 86_400
     assert polled.max_age == float("inf")
 
@@ -97,7 +97,7 @@ def test_schedule_with_everything(app: Registry) -> None:
     assert polled.function.call == writer.invoke
     assert polled.function.where is polled.prepare.where is Where.REACTOR
     assert polled.prepare.call == writer.prepare
-    assert polled.cadence == ByPlan(
+    assert polled.cadence == Scheduled(
         Schedule(time(6, 30), date(2026, 1, 1), Repeat.MINUTELY, 15), ZoneInfo("Asia/Kolkata")
     )
     assert polled.timeout == 20
@@ -237,7 +237,7 @@ def test_cron(app: Registry) -> None:
     assert polled.kind == "cron"
     assert polled.function.name == "blinds"
     assert polled.function.where is Where.THREAD
-    assert polled.cadence == ByPlan(CronLine("0 6 * * mon-fri"), ZoneInfo("Europe/Berlin"))
+    assert polled.cadence == Scheduled(CronLine("0 6 * * mon-fri"), ZoneInfo("Europe/Berlin"))
     assert (polled.timeout, polled.bus, polled.max_age) == (5, "wire", float("inf"))
     assert polled.prepare is polled.handler is polled.path is None
 
@@ -253,7 +253,7 @@ def test_cron_by_default(app: Registry) -> None:
 
     first, second = app.polled
     assert first.function.where is second.function.where is Where.REACTOR
-    assert first.cadence == ByPlan(CronLine("*/5 * * * *"), None)
+    assert first.cadence == Scheduled(CronLine("*/5 * * * *"), None)
     assert first.timeout == CRON_TIME_LIMIT
 
 
@@ -310,7 +310,7 @@ class House:
     def __init__(self) -> None:
         self.app = Registry()
         self.clock = Clock()
-        self.polling: HandlerPolling | None = None
+        self.polling: Scheduler | None = None
 
     def wall(self) -> float:
         """Return what the wall clock shows."""
@@ -319,8 +319,8 @@ class House:
     def start(self) -> None:
         """Start what was declared."""
         tree = DataTree("boot", self.clock.seconds, self.wall)
-        invoker = Invoker(self.clock, lambda call, *arguments: call(*arguments), cast(ThreadPool, None))
-        self.polling = HandlerPolling(self.app, invoker, tree, Clocks(self.clock, self.wall))
+        runner = Runner(self.clock, lambda call, *arguments: call(*arguments), cast(ThreadPool, None))
+        self.polling = Scheduler(self.app, runner, tree, Clocks(self.clock, self.wall))
         self.polling.start()
 
     def wait(self, seconds: float) -> None:
@@ -391,7 +391,7 @@ def test_report_of_a_schedule(house: House) -> None:
 
 def test_machine_zone_by_default(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """What names no zone is in the machine's own."""
-    monkeypatch.setattr(handlers, "get_localzone", lambda: ZoneInfo("Australia/Lord_Howe"))
+    monkeypatch.setattr(scheduler, "get_localzone", lambda: ZoneInfo("Australia/Lord_Howe"))
     house.app.cron("0 6 * * *", reactor=True)(write)
     house.start()
     assert house.report()["timezone"] == "Australia/Lord_Howe"
@@ -447,7 +447,7 @@ def test_a_machine_whose_zone_cannot_be_told(house: House, monkeypatch: pytest.M
     def get_localzone() -> None:
         raise ZoneInfoNotFoundError("No time zone found with key CET-1CEST")
 
-    monkeypatch.setattr(handlers, "get_localzone", get_localzone)
+    monkeypatch.setattr(scheduler, "get_localzone", get_localzone)
     house.app.schedule(Writer(house.clock), reactor=True)
     with pytest.raises(StartError, match=r"Writer: this machine's time zone cannot be told .*set TZ to a name"):
         house.start()

@@ -287,7 +287,7 @@ def test_half_a_start() -> None:
 @pytest.mark.parametrize("repeat", list(Repeat))
 @pytest.mark.parametrize("zone", [BERLIN, timezone(timedelta(hours=-23)), timezone(timedelta(hours=23))])
 def test_the_farthest_starts(zone: tzinfo, repeat: Repeat, year: int) -> None:
-    """The oldest and the latest start, with the greatest factor, are no trouble."""
+    """The oldest and the latest start, with the greatest factor, are no failure_streak."""
     for factor in (1, MAX_FACTOR):
         table = Schedule(time(0), date(year, 1, 1), repeat, factor).timetable(NOW, zone)
         first = table.next(NOW)

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from rpiserve.core import wire
 from rpiserve.core.log_limit import AGES, MOST_TEXTS
-from rpiserve.core.runner import Invoker
+from rpiserve.core.runner import Runner
 from rpiserve.core.thread_bridge import Link
 from rpiserve.core.threads import ThreadPool
 from rpiserve.declare.registry import Registry
@@ -30,8 +30,8 @@ from rpiserve.errors import CallTimeout
 from rpiserve.messaging.address import RedisAddress
 from rpiserve.messaging.bus import Bus
 from rpiserve.messaging.memory_bus import MemoryBus
+from rpiserve.messaging.messenger import Messenger
 from rpiserve.messaging.redis_bus import RedisBus
-from rpiserve.messaging.requests import Messenger
 from rpiserve.messaging.service import MessagingService
 
 REQUESTS = 10_000
@@ -123,8 +123,8 @@ async def test_ten_thousand_requests(two_buses: tuple[Bus, Bus], reactor: Any) -
         return request.payload
 
     link: Link[Messenger] = Link("the bus")
-    invoker = Invoker(reactor, reactor.callFromThread, ThreadPool("none", 1))
-    messaging = MessagingService("echoes", registry.actions, [], service_bus, invoker, link)
+    runner = Runner(reactor, reactor.callFromThread, ThreadPool("none", 1))
+    messaging = MessagingService("echoes", registry.actions, [], service_bus, runner, link)
     link.open(messaging.messenger, reactor.callFromThread)
     await in_time(messaging.start())
     messenger = Messenger("caller", caller_bus, reactor)
@@ -145,7 +145,7 @@ async def test_ten_thousand_requests(two_buses: tuple[Bus, Bus], reactor: Any) -
     assert messenger.pending == 0
     assert messenger.counts == {"sent": REQUESTS}
     assert messaging.counts == {"received": REQUESTS, "answered": REQUESTS, "success": REQUESTS}
-    assert invoker.active == set()
+    assert runner.active == set()
     messenger.close()
     await in_time(messaging.stop())
     await in_time(messaging.close())

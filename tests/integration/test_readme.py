@@ -42,7 +42,7 @@ from rpiserve.daemon.options import Options
 from rpiserve.declare.cors import HEADERS, METHODS, READING, CorsPolicy
 from rpiserve.declare.routes import METHODS as ROUTE_METHODS
 from rpiserve.messaging.caller import CALL_SECONDS
-from rpiserve.messaging.requests import MOST_PENDING
+from rpiserve.messaging.messenger import MOST_PENDING
 from rpiserve.web.app_routes import MOST_CALLS
 from rpiserve.web.endpoints.events import BROADCAST, CHANGE, SENSOR
 

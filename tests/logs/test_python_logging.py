@@ -154,7 +154,7 @@ def test_in_a_handler(log: Log) -> None:
     """In a handler its name stands beside the text, as with the `logger` of ours; in another thread there is none."""
     log.connect()
     bench = Bench()
-    bench.invoker.start(UserFunction.declare("basement/party", lambda: LIBRARY.info("in a handler")))
+    bench.runner.start(UserFunction.declare("basement/party", lambda: LIBRARY.info("in a handler")))
     while bench.pool.jobs:
         bench.pool.end()
     thread = threading.Thread(target=LIBRARY.info, args=("in a thread",))

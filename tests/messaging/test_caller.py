@@ -16,7 +16,7 @@ from rpiserve.core.thread_bridge import Link
 from rpiserve.errors import DataError, MessageError, NoResponders, NotRunning, Stopped
 from rpiserve.messaging.caller import Broadcast, Cache, Caller
 from rpiserve.messaging.memory_bus import MemoryBus
-from rpiserve.messaging.requests import Messenger
+from rpiserve.messaging.messenger import Messenger
 
 
 class House:

@@ -11,14 +11,14 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 
 from rpiserve.core import context, wire
-from rpiserve.core.context import Surroundings
+from rpiserve.core.context import DaemonScope
 from rpiserve.core.thread_bridge import Link
 from rpiserve.declare.registry import Registry
 from rpiserve.errors import AlreadyAnswered, BusUnavailable, MessageError, RemoteError
 from rpiserve.messaging import service as service_module
 from rpiserve.messaging.bus import BusState
 from rpiserve.messaging.memory_bus import MemoryBus
-from rpiserve.messaging.requests import Messenger
+from rpiserve.messaging.messenger import Messenger
 from rpiserve.messaging.service import MessagingService
 
 SECRET = "what is nobody's business"
@@ -67,7 +67,7 @@ class House(Bench):
         self.action = self.registry.action
         self.listen = self.registry.listen
         self.bus = Bus(self.clock, self.clock.seconds)
-        self.invoker.surroundings = Surroundings("the broadcast", "the cache")
+        self.runner.daemon_scope = DaemonScope("the broadcast", "the cache")
         self.replies: list[dict[str, Any]] = []
         self.bus.subscribe("me", lambda _, message: self.replies.append(wire.parse(message)))
         self._messaging: MessagingService | None = None
@@ -79,7 +79,7 @@ class House(Bench):
             link: Link[Messenger] = Link("the bus")
             registry = self.registry
             self._messaging = MessagingService(
-                "svc", registry.actions, registry.listeners, self.bus, self.invoker, link=link
+                "svc", registry.actions, registry.listeners, self.bus, self.runner, link=link
             )
             link.open(self._messaging.messenger, self._to_reactor)
             assert self._messaging.start().called

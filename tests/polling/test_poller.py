@@ -19,8 +19,8 @@ from rpiserve.data.tree import DataTree
 from rpiserve.declare.handler import Handler
 from rpiserve.declare.registry import Registry
 from rpiserve.errors import SensorError
-from rpiserve.polling.handlers import cadence_of
 from rpiserve.polling.poller import Poller
+from rpiserve.polling.scheduler import cadence_of
 
 NOW = datetime(2026, 5, 17, 12, 0, 0, tzinfo=UTC).timestamp()
 HOUR, DAY = 3600.0, 86400.0
@@ -46,7 +46,7 @@ class House(Bench):
         polled = self.registry.polled[-1]
         bus = None if polled.bus is None else self.buses.setdefault(polled.bus, Resource(f"the bus {polled.bus}"))
         cadence = cadence_of(polled, self.clock, self.wall)
-        poller = Poller(polled, cadence, self.invoker, self.tree, Clocks(self.clock, self.wall), bus)
+        poller = Poller(polled, cadence, self.runner, self.tree, Clocks(self.clock, self.wall), bus)
         self.pollers.append(poller)
         poller.start()
         return poller
@@ -155,14 +155,14 @@ def test_fixed_rate(house: House) -> None:
     assert script.starts == [0]
     house.seconds(45)
     assert script.starts == [0, 10, 20, 30, 40]
-    assert (poller.tally.runs, poller.tally.failures, poller.status().missed) == (5, 0, 0)
+    assert (poller.run_counts.runs, poller.run_counts.failures, poller.status().missed) == (5, 0, 0)
 
 
 def test_fixed_rate_does_not_drift(house: House) -> None:
     """Runs that take a while leave the slots where they are."""
     poller = house.sensor(lambda: 1)
     for slot in range(5):
-        assert poller.tally.runs == slot + 1
+        assert poller.run_counts.runs == slot + 1
         house.seconds(8)
         house.pool.end()
         house.seconds(2)
@@ -178,12 +178,12 @@ def test_overrun(house: House, took: float, missed: int, next_start: float) -> N
     """Slots that come while it runs are missed: counted, not made up for. The next run is at the next slot."""
     poller = house.sensor(lambda: 1, timeout=2000)
     house.seconds(took)
-    assert poller.tally.runs == 1
+    assert poller.run_counts.runs == 1
     house.pool.end()
     house.seconds(next_start - took - 0.5)
-    assert poller.tally.runs == 1
+    assert poller.run_counts.runs == 1
     house.seconds(0.5)
-    assert (poller.tally.runs, poller.status().missed) == (2, missed)
+    assert (poller.run_counts.runs, poller.status().missed) == (2, missed)
 
 
 def test_overruns_are_logged_ever_more_rarely(house: House) -> None:
@@ -204,7 +204,7 @@ def test_overruns_are_logged_ever_more_rarely(house: House) -> None:
 def test_reading_of_which_a_late_reactor_hears_late(house: House) -> None:
     """When another holds up the reactor, the duration is right, what is missed counts, and nobody is warned of."""
     arrived: list[tuple[Any, ...]] = []
-    house.invoker.to_reactor = lambda *call: arrived.append(call)
+    house.runner.to_reactor = lambda *call: arrived.append(call)
     poller = house.sensor(lambda: 1, timeout=20)
     house.seconds(0.5)
     house.pool.end()
@@ -215,7 +215,7 @@ def test_reading_of_which_a_late_reactor_hears_late(house: House) -> None:
         house.clock.advance(0)
     assert (poller.status().duration, poller.status().state) == (0.5, "ok")
     house.seconds(4.5)
-    assert (poller.tally.runs, poller.status().missed) == (2, 2)
+    assert (poller.run_counts.runs, poller.status().missed) == (2, 2)
     assert logs == []
     arrived.clear()
     house.pool.end()
@@ -241,9 +241,9 @@ def test_fixed_delay(house: House) -> None:
         house.seconds(took)
         house.pool.end()
         house.seconds(9.5)
-        assert poller.tally.runs == runs
+        assert poller.run_counts.runs == runs
         house.seconds(0.5)
-        assert poller.tally.runs == runs + 1
+        assert poller.run_counts.runs == runs + 1
     assert poller.status().missed == 0
 
 
@@ -264,7 +264,7 @@ def test_backoff_at_a_fixed_rate(house: House, every: float, starts: list[float]
     poller = house.sensor(script, every=every, reactor=True)
     house.seconds(starts[-1] + 0.5)
     assert script.starts == starts
-    assert poller.tally.failures == len(starts)
+    assert poller.run_counts.failures == len(starts)
     assert poller.status().missed == 0
 
 
@@ -295,13 +295,13 @@ def test_backoff_counts_from_the_end_of_the_run(house: House) -> None:
     house.seconds(1)
     house.pool.end()
     house.seconds(9)
-    assert poller.tally.runs == 2
+    assert poller.run_counts.runs == 2
     house.seconds(25)
     house.pool.end()  # at 35, to rest for 20 s: until 55, less the half interval of grace
     house.seconds(14.5)
-    assert poller.tally.runs == 2
+    assert poller.run_counts.runs == 2
     house.seconds(0.5)
-    assert (poller.tally.runs, poller.status().missed) == (3, 2)
+    assert (poller.run_counts.runs, poller.status().missed) == (3, 2)
 
 
 # --- what becomes of its readings ---------------------------------------------------------------
@@ -371,7 +371,7 @@ def test_no_reading(house: House) -> None:
     house.seconds(10)
     assert house.value() == 1
     assert poller.status().error == "the reading is None: the function has returned nothing"
-    assert poller.tally.failures == 1
+    assert poller.run_counts.failures == 1
 
 
 @pytest.mark.parametrize(
@@ -398,7 +398,7 @@ def test_what_a_handler_returns_is_of_no_concern(house: House) -> None:
     """Only a sensor has to return something; other handlers may return anything."""
     poller = house.handler(Script(house, None, b"bytes", 5), reactor=True)
     house.seconds(20)
-    assert (poller.tally.runs, poller.tally.failures) == (3, 0)
+    assert (poller.run_counts.runs, poller.run_counts.failures) == (3, 0)
     assert poller.status().state == "ok"
 
 
@@ -436,10 +436,10 @@ def test_prepare_comes_first(house: House) -> None:
     house.pool.end()
     assert order == ["prepare"]
     assert poller.reasons() == []
-    assert poller.tally.runs == 1
+    assert poller.run_counts.runs == 1
     house.pool.end()
     house.seconds(9.5)
-    assert poller.tally.runs == 1
+    assert poller.run_counts.runs == 1
     house.seconds(0.5)
     house.pool.end()
     assert order == ["prepare", "invoke", "invoke"]
@@ -454,7 +454,7 @@ def test_prepare_is_tried_again(house: House) -> None:
     assert prepare.starts == [0, 1, 3, 7, 15, 31, 63]
     assert poller.reasons() == ["Meter is not prepared: the wire is cut"]
     assert (poller.status().state, poller.status().next_run) == ("error", at(123))
-    assert (poller.tally.runs, poller.status().last_run, poller.status().duration) == (0, None, None)
+    assert (poller.run_counts.runs, poller.status().last_run, poller.status().duration) == (0, None, None)
     house.seconds(121.5)
     assert prepare.starts[7:] == [123, 183, 243]
     assert invoke.starts == [243]
@@ -485,7 +485,7 @@ def test_prepare_that_hangs(house: House) -> None:
     house.seconds(1)
     house.pool.end()
     assert poller.reasons() == []
-    assert poller.tally.runs == 1
+    assert poller.run_counts.runs == 1
 
 
 def test_asynchronous_handler(house: House) -> None:
@@ -518,16 +518,16 @@ def test_hanging_reading(house: House, failing: list[LogEvent], fixed_delay: boo
     house.seconds(0.5)
     assert poller.status().stuck
     assert poller.status().duration == 15
-    assert (poller.tally.failures, poller.status().state) == (1, "error")
+    assert (poller.run_counts.failures, poller.status().state) == (1, "error")
     assert (house.meta()["state"], house.meta()["error"]) == ("error", "no end within 15 s")
     house.seconds(1000)
-    assert (poller.tally.runs, len(house.pool.jobs), poller.tally.failures) == (2, 1, 1)
+    assert (poller.run_counts.runs, len(house.pool.jobs), poller.run_counts.failures) == (2, 1, 1)
     house.pool.end()  # at 1025
     assert not poller.status().stuck
     assert poller.status().duration == 15
     assert house.value() == 1  # the late reading is not stored
     house.seconds(10)
-    assert poller.tally.runs == 3
+    assert poller.run_counts.runs == 3
     house.pool.end()
     assert (house.value(), house.meta()["state"]) == (3, "ok")
     assert poller.status().missed == (0 if fixed_delay else 101)
@@ -568,7 +568,7 @@ def test_bus(house: House) -> None:
     assert house.value("three") == 3
     house.pool.end()
     assert house.value("two") == 2
-    assert (one.tally.failures, two.tally.failures) == (0, 0)
+    assert (one.run_counts.failures, two.run_counts.failures) == (0, 0)
     assert two.status().bus == "i2c-1"
 
 
@@ -581,7 +581,7 @@ def test_bus_that_is_held(house: House, failing: list[LogEvent]) -> None:
     assert not other.status().stuck
     assert other.status().duration is None
     house.seconds(30)
-    assert other.tally.failures == 3  # at 5, 10 and 30
+    assert other.run_counts.failures == 3  # at 5, 10 and 30
     house.pool.end()
     house.seconds(35)
     house.pool.end()
@@ -603,9 +603,9 @@ def test_preparing_takes_the_bus(house: House) -> None:
 
 def stopped(house: House, poller: Poller) -> None:
     """Assert that ``poller``, which has been told to stop, begins nothing more."""
-    runs = poller.tally.runs
+    runs = poller.run_counts.runs
     house.clock.advance(10_000)
-    assert poller.tally.runs == runs
+    assert poller.run_counts.runs == runs
     assert not house.pool.jobs
 
 
@@ -614,7 +614,7 @@ def test_stop_before_start(house: House) -> None:
     house.registry.sensor("a")(lambda: 1)
     [polled] = house.registry.polled
     cadence = cadence_of(polled, house.clock, house.wall)
-    poller = Poller(polled, cadence, house.invoker, house.tree, Clocks(house.clock, house.wall))
+    poller = Poller(polled, cadence, house.runner, house.tree, Clocks(house.clock, house.wall))
     assert poller.stop().called
     stopped(house, poller)
 
@@ -683,7 +683,7 @@ def test_stop_while_waiting_for_the_bus(house: House, prepare: bool) -> None:
         poller = house.sensor(lambda: 2, "two", bus="i2c-1")
     house.sensor(lambda: 3, "three", bus="i2c-1")
     assert poller.stop().called
-    assert (poller.tally.failures, poller.status().error) == (0, None)
+    assert (poller.run_counts.failures, poller.status().error) == (0, None)
     house.pool.end()
     house.pool.end()
     assert house.value("three") == 3
@@ -737,7 +737,7 @@ def test_stop_from_within_a_run(house: House) -> None:
     """A function on the reactor that leads to the stop of its own poller is the last run."""
     poller = house.sensor(lambda: poller.stop() and 1 if house.clock.seconds() else 1, reactor=True)
     house.seconds(10)
-    assert poller.tally.runs == 2
+    assert poller.run_counts.runs == 2
     assert house.value() == 1
     stopped(house, poller)
 
@@ -797,8 +797,8 @@ def test_next_run_is_when_it_runs(house: House, every: float) -> None:
     script = Script(house, BROKEN)
     poller = house.sensor(script, every=every, reactor=True)
     for _ in range(9):
-        promised, runs = poller.status().next_run, poller.tally.runs
-        while poller.tally.runs == runs:
+        promised, runs = poller.status().next_run, poller.run_counts.runs
+        while poller.run_counts.runs == runs:
             house.clock.advance(house.clock.getDelayedCalls()[0].getTime() - house.clock.seconds())
         assert poller.status().last_run == pytest.approx(promised, abs=0.0005)
 
@@ -842,7 +842,7 @@ def test_wall_clock_is_set(house: House, shift: float, fixed_delay: bool, during
     house.pool.end()
     assert poller.status().last_run == at(began + 10 + shift)
     assert house.meta()["time"] == encoding.timestamp(NOW + began + 10 + shift)
-    assert (poller.tally.runs, poller.status().missed, poller.tally.failures) == (3, 0, 0)
+    assert (poller.run_counts.runs, poller.status().missed, poller.run_counts.failures) == (3, 0, 0)
 
 
 @pytest.mark.usefixtures("failing")
@@ -855,9 +855,9 @@ def test_wall_clock_is_set_during_backoff_and_time_limits(house: House, shift: f
     house.seconds(12)
     house.shift = shift
     house.seconds(2.5)
-    assert hanging.tally.failures == 0
+    assert hanging.run_counts.failures == 0
     house.seconds(0.5)
-    assert hanging.tally.failures == 1
+    assert hanging.run_counts.failures == 1
     house.seconds(55.5)
     assert script.starts == [0, 10, 30, 70]
 

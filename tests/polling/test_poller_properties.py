@@ -25,8 +25,8 @@ from rpiserve.data.tree import DataTree
 from rpiserve.declare.handler import UserFunction
 from rpiserve.declare.registry import Registry
 from rpiserve.errors import SensorError
-from rpiserve.polling.handlers import cadence_of
 from rpiserve.polling.poller import Poller
+from rpiserve.polling.scheduler import cadence_of
 
 
 class Oracle:
@@ -157,9 +157,7 @@ class PollerMachine(RuleBasedStateMachine):
         self.tree = DataTree("boot", clock.seconds, clock.seconds)
         [polled] = registry.polled
         cadence = cadence_of(polled, clock, clock.seconds)
-        self.poller = Poller(
-            polled, cadence, self.bench.invoker, self.tree, Clocks(clock, clock.seconds), self.resource
-        )
+        self.poller = Poller(polled, cadence, self.bench.runner, self.tree, Clocks(clock, clock.seconds), self.resource)
         if taken:
             self.take_bus()
         self.oracle.start()
@@ -208,7 +206,7 @@ class PollerMachine(RuleBasedStateMachine):
             except CancelledError:
                 await ends[1]
 
-        run = self.bench.invoker.start(UserFunction.declare("other", hold), resource=self.resource)
+        run = self.bench.runner.start(UserFunction.declare("other", hold), resource=self.resource)
         run.result.addErrback(lambda _: None)
         self.other = run
         self.oracle.take_bus()

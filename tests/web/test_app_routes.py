@@ -354,7 +354,7 @@ def test_answers(make: Callable[[], Any], status: int, kind: str, body: bytes) -
         answer = site.ask("/it")
         assert (answer.status, answer.kind, answer.body) == (status, kind, body)
         assert answer.headers["cache-control"] == "no-store"
-        assert not site.invoker.active
+        assert not site.runner.active
 
 
 def test_send_without_return() -> None:
@@ -468,7 +468,7 @@ def test_incidents(make: Callable[[], Any], logged_failures: list[LogEvent]) -> 
         assert detail.startswith("GET /it ")
         assert SECRET not in str(answer)
         assert not {"x-evil", "x-a"} & set(answer.headers)
-        assert not site.invoker.active
+        assert not site.runner.active
 
 
 def test_coroutines_of_plain_functions(logged_failures: list[LogEvent]) -> None:
@@ -558,9 +558,9 @@ def test_time_limit() -> None:
     assert peer.received == b""
     site.clock.advance(0.1)
     assert read_answer(peer.received).problem(504) == "it took too long: no end within 2 s"
-    assert (pool.stuck, len(site.invoker.active)) == (1, 1)
+    assert (pool.stuck, len(site.runner.active)) == (1, 1)
     pool.end()
-    assert not site.invoker.active
+    assert not site.runner.active
     assert len(peer.received.split(b"HTTP/1.1")) == 2
 
 
@@ -577,7 +577,7 @@ def test_time_limit_on_the_reactor() -> None:
     site.clock.advance(30)
     read_answer(peer.received).problem(504)
     assert cancelled == [True]
-    assert not site.invoker.active
+    assert not site.runner.active
 
 
 def test_too_many() -> None:
@@ -635,7 +635,7 @@ def test_a_client_that_leaves() -> None:
     assert done == ["1", "2"]
     assert left.received == b""
     assert read_answer(stays.received).json() == "done"
-    assert not site.invoker.active
+    assert not site.runner.active
 
 
 def test_a_client_that_leaves_early(logged_failures: list[LogEvent]) -> None:
@@ -654,7 +654,7 @@ def test_a_client_that_leaves_early(logged_failures: list[LogEvent]) -> None:
     with incident_of(logged_failures) as incident:
         waiting.callback(None)
     assert str(incident["log_failure"].value) == SECRET
-    assert not site.invoker.active
+    assert not site.runner.active
 
 
 def test_pipelined() -> None:

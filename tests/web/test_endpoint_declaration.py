@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from rpiserve.core.tokens import CONTROL, READ, TokenFile
 from rpiserve.data import encoding
-from rpiserve.web.access.authorization import Access
+from rpiserve.web.access.authorization import Authorizer
 from rpiserve.web.endpoint_declaration import PUBLIC, AccessRules, CrossSite, endpoint, endpoints_of
 from rpiserve.web.endpoints.router import Router
 from rpiserve.web.endpoints.table import reserved_names
@@ -56,7 +56,7 @@ def test_one_declaration_is_closed_checked_documented_and_reserved(lights: Light
     tokens = TokenFile(tmp_path / "tokens", clock.seconds)
     reader, controller = (f"Authorization: Bearer {tokens.add(role, role)}" for role in (READ, CONTROL))
     tokens.load()
-    access = Access(tokens, False, clock)  # type: ignore[arg-type]
+    access = Authorizer(tokens, False, clock)  # type: ignore[arg-type]
     admission = make_admission(clock, access=access)
     site = make_site(clock, resource=Router([lights], admission), admission=admission)
 
@@ -87,7 +87,7 @@ def test_strangers_learn_no_routes(lights: LightEndpoints, tmp_path: Any) -> Non
     tokens = TokenFile(tmp_path / "tokens", clock.seconds)
     tokens.add("reader", READ)
     tokens.load()
-    admission = make_admission(clock, access=Access(tokens, False, clock))  # type: ignore[arg-type]
+    admission = make_admission(clock, access=Authorizer(tokens, False, clock))  # type: ignore[arg-type]
     site = make_site(clock, resource=Router([lights], admission), admission=admission)
     answers = [
         Peer(site).send(request(path, method)).answer()

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from rpiserve.declare.cors import CorsPolicy
-from rpiserve.web.access.authorization import Access
+from rpiserve.web.access.authorization import Authorizer
 from rpiserve.web.access.cross_site import CrossSiteCheck
 from rpiserve.web.access.hosts import HostAllowlist
 from rpiserve.web.access.proxies import TrustedProxies
@@ -49,7 +49,7 @@ class Admission:
         hosts: HostAllowlist,
         proxies: TrustedProxies,
         cors: CorsPolicy | None,
-        access: Access,
+        access: Authorizer,
         cross_site: CrossSiteCheck,
     ) -> None:
         self._hosts = hosts

@@ -37,7 +37,7 @@ DENIED: Final = Metric(
 )
 
 
-class Access:
+class Authorizer:
     """Lets requests in.
 
     Args:

@@ -53,7 +53,7 @@ CHANGE, SENSOR, BROADCAST = "change", "sensor", "broadcast"
 
 
 @attrs.frozen
-class Wish:
+class EventFilter:
     """What the client of a stream wants to hear of.
 
     Attributes:
@@ -69,7 +69,7 @@ class Wish:
     channels: tuple[str, ...]
 
     @classmethod
-    def of(cls, query: Mapping[str, list[str]]) -> "Wish":
+    def of(cls, query: Mapping[str, list[str]]) -> "EventFilter":
         """Return what ``query`` asks for.
 
         Raises:
@@ -128,8 +128,8 @@ class EventEndpoints:
         self._handlers = handlers
         self._messaging = messaging
         self._streams = streams
-        self._followers: dict[EventStream, Wish] = {}
-        self._first_events: dict[tuple[Wish, str | None], bytes] = {}
+        self._followers: dict[EventStream, EventFilter] = {}
+        self._first_events: dict[tuple[EventFilter, str | None], bytes] = {}
         self._told_statuses: dict[str, HandlerStatus] = {}
         self._clock = clock
         self._tick: IDelayedCall | None = None
@@ -159,10 +159,10 @@ class EventEndpoints:
     )
     def listen(self, request: LimitedRequest) -> Deferred[None]:
         """Send the events that the query names, for as long as the client listens."""
-        wish = Wish.of(query_of(request))
-        self._look_at_handlers(wish)
+        event_filter = EventFilter.of(query_of(request))
+        self._look_at_handlers(event_filter)
         stream = self._streams.open(request, endless=True)
-        deaf = self._messaging.hear(wish.channels, self._receiver(stream)) if wish.channels else None
+        deaf = self._messaging.hear(event_filter.channels, self._receiver(stream)) if event_filter.channels else None
 
         def ended() -> None:
             if deaf is not None:
@@ -170,8 +170,8 @@ class EventEndpoints:
             self._leave(stream)
 
         stream.on_end = ended
-        if wish.types & {CHANGE, SENSOR}:
-            self._follow(stream, wish, request.getHeader(b"Last-Event-ID"))
+        if event_filter.types & {CHANGE, SENSOR}:
+            self._follow(stream, event_filter, request.getHeader(b"Last-Event-ID"))
         return stream.done
 
     def _receiver(self, stream: EventStream) -> Callable[[str, bytes], None]:
@@ -187,21 +187,21 @@ class EventEndpoints:
 
         return receive
 
-    def _look_at_handlers(self, wish: Wish) -> None:
+    def _look_at_handlers(self, event_filter: EventFilter) -> None:
         """Look at the handlers for the first stream that wants them: later ones begin with the last look."""
-        if SENSOR in wish.types and not any(SENSOR in other.types for other in self._followers.values()):
+        if SENSOR in event_filter.types and not any(SENSOR in other.types for other in self._followers.values()):
             self._told_statuses = {status.name: status for status in self._handlers.statuses()}
 
-    def _follow(self, stream: EventStream, wish: Wish, last: bytes | None) -> None:
+    def _follow(self, stream: EventStream, event_filter: EventFilter, last: bytes | None) -> None:
         if not self._followers:
             self._follower.listen(self._something_changed)
             self._first_events.clear()
-        self._followers[stream] = wish
+        self._followers[stream] = event_filter
         if not self._status_ticker.running:
             self._status_ticker.start(TICK_SECONDS * SENSOR_TICKS, now=False)
-        if CHANGE in wish.types:
-            stream.write(self._first_event(wish, None if last is None else last.decode("latin-1")))
-        if SENSOR in wish.types:
+        if CHANGE in event_filter.types:
+            stream.write(self._first_event(event_filter, None if last is None else last.decode("latin-1")))
+        if SENSOR in event_filter.types:
             for status in self._told_statuses.values():
                 stream.send(SENSOR, encoding.encode(status_object(status)))
 
@@ -233,11 +233,16 @@ class EventEndpoints:
         if changes is None:
             return
         self._first_events.clear()
-        wishes = {wish for wish in self._followers.values() if CHANGE in wish.types}  # many want the same
-        parts = split(changes, {path for wish in wishes for path in wish.paths})
-        events = {wish: self._change(merge(parts[path] for path in wish.paths), wish) for wish in wishes}
-        for stream, wish in list(self._followers.items()):
-            if event := events.get(wish):
+        filters = {
+            event_filter for event_filter in self._followers.values() if CHANGE in event_filter.types
+        }  # many want the same
+        parts = split(changes, {path for event_filter in filters for path in event_filter.paths})
+        events = {
+            event_filter: self._change(merge(parts[path] for path in event_filter.paths), event_filter)
+            for event_filter in filters
+        }
+        for stream, event_filter in list(self._followers.items()):
+            if event := events.get(event_filter):
                 stream.write(event)
 
     def _tell_statuses(self) -> None:
@@ -247,48 +252,50 @@ class EventEndpoints:
             log.failure("sending the states of handlers failed")
 
     def _send_statuses(self) -> None:
-        if not any(SENSOR in wish.types for wish in self._followers.values()):
+        if not any(SENSOR in event_filter.types for event_filter in self._followers.values()):
             return
         told = self._told_statuses
         news = [status for status in self._handlers.statuses() if _is_news(status, told.get(status.name))]
         told.update({status.name: status for status in news})
         events = [event_bytes(SENSOR, encoding.encode(status_object(status))) for status in news]
-        for stream, wish in list(self._followers.items()):
-            if SENSOR in wish.types:
+        for stream, event_filter in list(self._followers.items()):
+            if SENSOR in event_filter.types:
                 for event in events:
                     stream.write(event)
 
-    def _first_event(self, wish: Wish, last: str | None) -> bytes:
+    def _first_event(self, event_filter: EventFilter, last: str | None) -> bytes:
         """Return the snapshot, or what has changed since ``last`` if that is known."""
-        if wish.meta:
+        if event_filter.meta:
             # Ages are not told anew when they alone change, so who wants them begins anew; and they are of this moment.
-            return self._snapshot(wish)
-        event = self._first_events.get((wish, last))
+            return self._snapshot(event_filter)
+        event = self._first_events.get((event_filter, last))
         if event is None:
-            missed = None if last is None else self._follower.since(last, wish.paths)
-            event = self._snapshot(wish) if missed is None else self._change(missed, wish, or_nothing=True)
+            missed = None if last is None else self._follower.since(last, event_filter.paths)
+            event = (
+                self._snapshot(event_filter) if missed is None else self._change(missed, event_filter, or_nothing=True)
+            )
             if len(self._first_events) >= MOST_KEPT:
                 self._first_events.clear()
-            self._first_events[wish, last] = event
+            self._first_events[event_filter, last] = event
         return event
 
-    def _snapshot(self, wish: Wish) -> bytes:
-        leaves = self._shown(self._follower.leaves(wish.paths), wish)
+    def _snapshot(self, event_filter: EventFilter) -> bytes:
+        leaves = self._shown(self._follower.leaves(event_filter.paths), event_filter)
         return event_bytes("snapshot", encoding.encode(leaves), self._follower.revision)
 
-    def _change(self, changes: Changes, wish: Wish, or_nothing: bool = False) -> bytes:
+    def _change(self, changes: Changes, event_filter: EventFilter, or_nothing: bool = False) -> bytes:
         """Return the event of ``changes``; if there is nothing in them, nothing, unless that is to be told, too."""
         # A renewed value is one that was set again: that changes its age, and nothing else.
-        changed = {**changes.changed, **changes.renewed} if wish.meta else changes.changed
+        changed = {**changes.changed, **changes.renewed} if event_filter.meta else changes.changed
         if not (changed or changes.removed or or_nothing):
             return b""
         removed = sorted(map(format_path, changes.removed))
-        data = encoding.encode({"changed": self._shown(changed, wish), "removed": removed})
+        data = encoding.encode({"changed": self._shown(changed, event_filter), "removed": removed})
         return event_bytes(CHANGE, data, self._follower.revision)
 
-    def _shown(self, parts: Mapping[Path, Part], wish: Wish) -> dict[str, Any]:
+    def _shown(self, parts: Mapping[Path, Part], event_filter: EventFilter) -> dict[str, Any]:
         now = self._tree.now()
-        return {format_path(path): _shown(part, wish.meta, now) for path, part in parts.items()}
+        return {format_path(path): _shown(part, event_filter.meta, now) for path, part in parts.items()}
 
 
 def _is_news(status: HandlerStatus, told: HandlerStatus | None) -> bool:

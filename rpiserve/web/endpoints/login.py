@@ -7,7 +7,7 @@ from typing import Final
 
 from twisted.internet.defer import Deferred
 
-from rpiserve.web.access.authorization import Access
+from rpiserve.web.access.authorization import Authorizer
 from rpiserve.web.access.sessions import IDLE_SECONDS, secret_in, set_cookie
 from rpiserve.web.app_request import FORM, PROBLEM_JSON, parse_fields
 from rpiserve.web.endpoint_declaration import PUBLIC, endpoint
@@ -42,7 +42,7 @@ class LoginEndpoints:
         access: who lets requests in.
     """
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Authorizer) -> None:
         self._access = access
         self._page = files("rpiserve.web").joinpath("dashboard", "login.html").read_text(encoding="utf-8")
 

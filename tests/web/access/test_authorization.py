@@ -13,7 +13,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from rpiserve.core.tokens import LOOK_SECONDS, TokenFile
 from rpiserve.errors import ConfigError
-from rpiserve.web.access.authorization import QUIET_SECONDS, Access
+from rpiserve.web.access.authorization import QUIET_SECONDS, Authorizer
 from rpiserve.web.access.proxies import TrustedProxies
 from rpiserve.web.access.sessions import IDLE_SECONDS, MOST_OF_A_TOKEN, MOST_SESSIONS, RENEWAL_SECONDS, Sessions
 from rpiserve.web.access.throttle import FREE, MOST_ADDRESSES, SECONDS_EACH, Throttle
@@ -43,7 +43,7 @@ class House:
         self.file = TokenFile(folder / "tokens", self.clock.seconds)
         self.reader, self.controller = self.file.add("reader", "read"), self.file.add("controller", "control")
         self.file.load()
-        self.access = Access(self.file if tokens else None, open, self.clock)  # type: ignore[arg-type]
+        self.access = Authorizer(self.file if tokens else None, open, self.clock)  # type: ignore[arg-type]
         self.site = make_site(self.clock, proxies=TrustedProxies(proxies), access=self.access)
 
     def ask(

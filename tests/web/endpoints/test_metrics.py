@@ -28,10 +28,10 @@ from rpiserve.daemon.config import Config
 from rpiserve.data.nodes import Source
 from rpiserve.data.tree import DataTree
 from rpiserve.messaging.memory_bus import MemoryBus
-from rpiserve.messaging.requests import Messenger
+from rpiserve.messaging.messenger import Messenger
 from rpiserve.messaging.service import MessagingService
-from rpiserve.polling.handlers import HandlerPolling
-from rpiserve.web.access.authorization import Access
+from rpiserve.polling.scheduler import Scheduler
+from rpiserve.web.access.authorization import Authorizer
 from rpiserve.web.endpoints.metrics import MetricsEndpoints, number_of
 from rpiserve.web.server.event_stream import COMMENT_SECONDS, MOST_UNREAD, Streams
 from rpiserve.web.server.request import Limits
@@ -232,7 +232,7 @@ def test_handlers(logged_failures: list[LogEvent]) -> None:
     def serial(running: Any) -> None:
         """Do nothing."""
 
-    polling = HandlerPolling(app, bench.invoker, make_tree(bench.clock), Clocks(bench.clock, bench.clock.seconds))
+    polling = Scheduler(app, bench.runner, make_tree(bench.clock), Clocks(bench.clock, bench.clock.seconds))
 
     def shown() -> dict[str, float]:
         names = ("runs_total", "failures_total", "missed_total", "duration_seconds", "failing", "stuck")
@@ -331,8 +331,8 @@ def test_messages(logged_failures: list[LogEvent]) -> None:
     app.listen("news", reactor=True)(_fail)
     bus = MemoryBus(bench.clock, bench.clock.seconds)  # type: ignore[arg-type]
     link: Link[Messenger] = Link("the bus")
-    messaging = MessagingService("test", app.actions, app.listeners, bus, bench.invoker, link)
-    bench.invoker.pool = ThreadPool("rpiserve-message", 1)
+    messaging = MessagingService("test", app.actions, app.listeners, bus, bench.runner, link)
+    bench.runner.pool = ThreadPool("rpiserve-message", 1)
     messaging.start()
     bench.clock.advance(0)
     assert of(messaging, "rpiserve_bus_connected") == {("memory", "the embedded bus"): 1}
@@ -518,7 +518,7 @@ def test_connections(house: RouteSite) -> None:
 def test_who_was_not_let_in(clock: Clock, tmp_path: Any) -> None:
     """Who was not let in is counted by the reason."""
     file = TokenFile(tmp_path / "tokens", clock.seconds)
-    access = Access(file, False, clock)  # type: ignore[arg-type]
+    access = Authorizer(file, False, clock)  # type: ignore[arg-type]
     access.counts["wrong"] = 3
     assert of(access, "rpiserve_http_denied_total") == {
         ("refused",): 0,

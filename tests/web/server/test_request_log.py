@@ -19,7 +19,7 @@ from rpiserve.core.tokens import CONTROL, TokenFile
 from rpiserve.daemon.config import Config
 from rpiserve.data.tree import DataTree
 from rpiserve.logs.rotating_file import RotatingFile
-from rpiserve.web.access.authorization import Access
+from rpiserve.web.access.authorization import Authorizer
 from rpiserve.web.access.proxies import TrustedProxies
 from rpiserve.web.server.request import LimitedRequest
 from rpiserve.web.server.request_log import FLUSH_BYTES, FLUSH_SECONDS, RequestLog
@@ -269,7 +269,7 @@ def test_whose_token(tmp_path: Path) -> None:
     tokens = TokenFile(tmp_path / "tokens", clock.seconds)
     reader, controller = tokens.add("panel", "read"), tokens.add("boss", CONTROL)
     tokens.load()
-    access = Access(tokens, False, clock)  # type: ignore[arg-type]
+    access = Authorizer(tokens, False, clock)  # type: ignore[arg-type]
     house = House()
     house.site.resource = make_router(house.clock, access=access)  # type: ignore[assignment, arg-type]
     for secret in (reader, controller, "rpi_wrong"):

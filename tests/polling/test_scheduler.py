@@ -12,7 +12,7 @@ from rpiserve.data.tree import DataTree
 from rpiserve.declare.handler import Handler
 from rpiserve.declare.registry import Registry
 from rpiserve.errors import SensorError
-from rpiserve.polling.handlers import HandlerPolling
+from rpiserve.polling.scheduler import Scheduler
 
 
 class House(Bench):
@@ -22,14 +22,14 @@ class House(Bench):
         super().__init__()
         self.registry = Registry()
         self.tree = DataTree("boot", self.clock.seconds, self.clock.seconds)
-        self.polling: HandlerPolling | None = None
+        self.polling: Scheduler | None = None
 
-    def make(self) -> HandlerPolling:
+    def make(self) -> Scheduler:
         """Make the polling of what has been declared."""
-        self.polling = HandlerPolling(self.registry, self.invoker, self.tree, Clocks(self.clock, self.clock.seconds))
+        self.polling = Scheduler(self.registry, self.runner, self.tree, Clocks(self.clock, self.clock.seconds))
         return self.polling
 
-    def start(self) -> HandlerPolling:
+    def start(self) -> Scheduler:
         """Make the polling and start it."""
         polling = self.make()
         polling.start()

@@ -35,12 +35,12 @@ class _Action(msgspec.Struct):
     doc: Text = ""
 
 
-class _Entry(msgspec.Struct):
+class _Announcement(msgspec.Struct):
     name: Annotated[str, msgspec.Meta(pattern=f"^(?:{NAME.pattern})$")]
     actions: Annotated[list[_Action], msgspec.Meta(max_length=MOST_ACTIONS)]
 
 
-class Directory:
+class ServiceDiscovery:
     """Announces this service, and lists all.
 
     Args:
@@ -52,7 +52,7 @@ class Directory:
 
     def __init__(self, name: str, actions: Mapping[str, Action], bus: Bus, clock: IReactorTime) -> None:
         told = [_Action(action, each.function.doc[:LONGEST_DOC]) for action, each in actions.items()]
-        self._own = _Entry(name, told[:MOST_ACTIONS])
+        self._own = _Announcement(name, told[:MOST_ACTIONS])
         self._announcement = msgspec.json.encode(self._own)
         self._instance = f"{name}:{uuid.uuid4().hex[:8]}"
         self._bus = bus
@@ -101,10 +101,10 @@ class Directory:
             self._announce()
 
     def _listed(self, announced: Mapping[str, bytes]) -> list[dict[str, Any]]:
-        entries: dict[str, tuple[_Entry, int]] = {self._own.name: (self._own, 1)}
+        entries: dict[str, tuple[_Announcement, int]] = {self._own.name: (self._own, 1)}
         for instance in sorted(announced.keys() - {self._instance}):
             try:
-                entry = msgspec.json.decode(announced[instance], type=_Entry)
+                entry = msgspec.json.decode(announced[instance], type=_Announcement)
             except (msgspec.DecodeError, RecursionError):  # whoever reaches the bus may have written it
                 continue
             known, count = entries.get(entry.name, (entry, 0))

@@ -65,7 +65,7 @@ class Journal:
     def __init__(self, lock: threading.RLock) -> None:
         self._lock = lock
         self._index: PatternIndex[Subscription] = PatternIndex()
-        self._entries: deque[_Entry] = deque()
+        self._entries: deque[_JournalEntry] = deque()
         self._waiting = 0
         self._limit = MOST_WAITING
         self._awake = False
@@ -127,7 +127,7 @@ class Journal:
         ]
         if not entry:
             return
-        self._entries.append(_Entry(new, entry))
+        self._entries.append(_JournalEntry(new, entry))
         self._waiting += len(entry)
         if self._waiting > self._limit:
             self._condense()
@@ -147,7 +147,7 @@ class Journal:
         ]
         root = self._entries[-1].root
         self._entries.clear()
-        self._entries.append(_Entry(root, changes))
+        self._entries.append(_JournalEntry(root, changes))
         self._waiting = len(changes)
         # It takes as long as there are changes, so not again before as many have come.
         self._limit = max(MOST_WAITING, 2 * self._waiting)
@@ -173,7 +173,7 @@ class Journal:
         finally:
             self._delivering = False
 
-    def _deliver_entry(self, entry: "_Entry") -> None:
+    def _deliver_entry(self, entry: "_JournalEntry") -> None:
         parts: dict[Subscription, list[LeafChange]] = {}
         for subscription, change in entry.changes:
             parts.setdefault(subscription, []).append(change)
@@ -187,7 +187,7 @@ class Journal:
 
 
 @attrs.frozen(eq=False)
-class _Entry:
+class _JournalEntry:
     """One write or one batch: the tree after it, and who gets which change."""
 
     root: Node

@@ -21,7 +21,7 @@ from rpiserve.errors import (
 )
 from rpiserve.messaging.bus import BusState
 from rpiserve.messaging.memory_bus import MemoryBus
-from rpiserve.messaging.requests import Messenger
+from rpiserve.messaging.messenger import Messenger
 
 
 class Bus(MemoryBus):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rpiserve.data import changes as changes_module
-from rpiserve.data.changes import LeafChange, Receiver
+from rpiserve.data import journal as journal_module
+from rpiserve.data.journal import LeafChange, Receiver
 from rpiserve.data.nodes import Leaf, Node, Source, leaves
 from rpiserve.data.pattern import Pattern
 from rpiserve.data.tree import DataTree
@@ -187,7 +187,7 @@ def test_without_a_reactor(bench: Journalled) -> None:
 
 def test_a_reactor_that_is_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits is bounded: beyond that it becomes one entry, from the first old value to the last new one."""
-    monkeypatch.setattr(changes_module, "MOST_WAITING", 10)
+    monkeypatch.setattr(journal_module, "MOST_WAITING", 10)
     bench = Journalled()
     entries = bench.listen("**")
     for number in range(100):

@@ -12,7 +12,7 @@ from twisted.logger import LogEvent
 
 from rpiserve import App
 from rpiserve.errors import BusUnavailable
-from rpiserve.messaging.directory import ANNOUNCE_SECONDS, LASTING_SECONDS, LONGEST_DOC, Directory
+from rpiserve.messaging.discovery import ANNOUNCE_SECONDS, LASTING_SECONDS, LONGEST_DOC, ServiceDiscovery
 from rpiserve.messaging.memory_bus import MemoryBus
 
 
@@ -49,7 +49,7 @@ def bus(clock: Clock) -> MemoryBus:
     return MemoryBus(clock, lambda: 1_000_000_000.0)  # type: ignore[arg-type]
 
 
-def directory(name: str, bus: MemoryBus, clock: Clock, **docs: str) -> Directory:
+def directory(name: str, bus: MemoryBus, clock: Clock, **docs: str) -> ServiceDiscovery:
     """Return the directory of a service with actions that have these docstrings."""
     app = App(name)
     for action, doc in docs.items():
@@ -58,10 +58,10 @@ def directory(name: str, bus: MemoryBus, clock: Clock, **docs: str) -> Directory
 
         answer.__doc__ = doc
         app.action(action)(answer)
-    return Directory(name, app.actions, bus, clock)  # type: ignore[arg-type]
+    return ServiceDiscovery(name, app.actions, bus, clock)  # type: ignore[arg-type]
 
 
-def services(asked: Directory) -> list[dict[str, Any]]:
+def services(asked: ServiceDiscovery) -> list[dict[str, Any]]:
     """Return the services that ``asked`` knows of now."""
     result = brought(asked.describe())
     found: list[dict[str, Any]] = result["services"]

@@ -13,7 +13,7 @@ from tzlocal import get_localzone
 from rpiserve.core.clocks import Clocks
 from rpiserve.core.handler_status import HandlerStatus
 from rpiserve.core.metrics import Metric, Sample
-from rpiserve.core.runner import Invoker, Resource
+from rpiserve.core.runner import Resource, Runner
 from rpiserve.data.tree import DataTree
 from rpiserve.declare.base import Every, Polled
 from rpiserve.declare.registry import Registry
@@ -43,26 +43,26 @@ STUCK: Final = Metric(
 )
 
 
-class HandlerPolling:
+class Scheduler:
     """Polls for one app: its pollers, its long-running threads, and the ageing of values.
 
     Args:
         registry: the declarations.
-        invoker: what runs the users' functions.
+        runner: what runs the users' functions.
         tree: where readings go.
         clocks: the reactor's clock and the wall clock.
     """
 
-    def __init__(self, registry: Registry, invoker: Invoker, tree: DataTree, clocks: Clocks) -> None:
+    def __init__(self, registry: Registry, runner: Runner, tree: DataTree, clocks: Clocks) -> None:
         clock, wall = clocks.reactor, clocks.wall
         buses: dict[str | None, Resource] = {
             polled.bus: Resource(f"the bus {polled.bus}") for polled in registry.polled if polled.bus is not None
         }
         self._pollers = [
-            Poller(polled, cadence_of(polled, clock, wall), invoker, tree, clocks, buses.get(polled.bus))
+            Poller(polled, cadence_of(polled, clock, wall), runner, tree, clocks, buses.get(polled.bus))
             for polled in registry.polled
         ]
-        long_runners = [LongRunner(function, invoker, clock, wall) for function in registry.threads]
+        long_runners = [LongRunner(function, runner, clock, wall) for function in registry.threads]
         self._parts: list[Poller | LongRunner] = [*self._pollers, *long_runners]
         self._ageing = LoopingCall(tree.age)
         self._ageing.clock = clock
