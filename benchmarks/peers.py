@@ -35,15 +35,15 @@ def end_on_sigterm() -> None:
 def peers_python(*requirements: str) -> str:
     """Return the Python of an environment that has ``requirements``, and make it if it is not there."""
     python = PEERS / "bin" / "python"
-    stamp = PEERS / "installed.txt"
+    fingerprint = PEERS / "installed.txt"
     wanted = {platform.python_version(), *requirements}
-    if not stamp.exists() or not wanted <= set(stamp.read_text(encoding="utf-8").splitlines()):
+    if not fingerprint.exists() or not wanted <= set(fingerprint.read_text(encoding="utf-8").splitlines()):
         print(f"Installing {', '.join(requirements)} into {PEERS.relative_to(ROOT)}", flush=True)
         shutil.rmtree(PEERS, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, *requirements], check=True)
-        stamp.write_text("\n".join(sorted(wanted)), encoding="utf-8")
+        fingerprint.write_text("\n".join(sorted(wanted)), encoding="utf-8")
     return str(python)
 
 

@@ -2,7 +2,7 @@
 
 The *supervisor* is a process that imports nothing of the app's: it starts the daemon as its child, looks at the files,
 and starts another one when they have changed. A socket is between the two. By it the child tells which files it is made
-of, as JSON objects of paths and stamps, a line each; and by its end the child learns that the supervisor is gone.
+of, as JSON objects of paths and fingerprints, a line each; and by its end the child learns that the supervisor is gone.
 """
 
 import json
@@ -36,7 +36,7 @@ GROUP_SECONDS: Final = 0.3
 MARGIN_SECONDS: Final = 1.0
 """How much longer than its stop timeout the child may take to end, before it is killed."""
 
-Stamp: TypeAlias = list[int] | None
+Fingerprint: TypeAlias = list[int] | None
 """When a file was changed, and its size; None if there is none."""
 
 _OURS: Final = os.path.join(os.path.dirname(rpiserve.__file__), "")
@@ -44,8 +44,8 @@ _STANDARD: Final = os.path.join(sysconfig.get_path("stdlib"), "")
 _INSTALLED: Final = frozenset(("site-packages", "dist-packages"))
 
 
-def stamp_of(file: str) -> Stamp:
-    """Return the stamp of ``file``."""
+def fingerprint_of(file: str) -> Fingerprint:
+    """Return the fingerprint of ``file``."""
     try:
         status = os.stat(file)
     except (OSError, ValueError):
@@ -91,7 +91,7 @@ class Reporter:
             self._told |= fresh
             if fresh:
                 with suppress(OSError):  # the supervisor has gone: that is seen elsewhere
-                    self._socket.sendall(json.dumps({file: stamp_of(file) for file in fresh}).encode() + b"\n")
+                    self._socket.sendall(json.dumps({file: fingerprint_of(file) for file in fresh}).encode() + b"\n")
 
     def _watch(self) -> None:
         while True:
@@ -156,7 +156,7 @@ class Supervisor:
         self._files = files
         self._stop_seconds = stop_seconds
         self._say = say
-        self._stamps: dict[str, Stamp] = {}
+        self._fingerprints: dict[str, Fingerprint] = {}
         self._buffer = b""
         self._interrupts: list[int] = []
         self._woken: socket.socket
@@ -181,7 +181,7 @@ class Supervisor:
                     return 0
 
     def _start(self) -> tuple["subprocess.Popen[bytes]", socket.socket]:
-        self._stamps = {file: stamp_of(file) for file in self._files}
+        self._fingerprints = {file: fingerprint_of(file) for file in self._files}
         self._buffer = b""
         ours, theirs = socket.socketpair()
         with theirs:
@@ -195,9 +195,9 @@ class Supervisor:
         while not self._interrupts:
             self._wait()
             self._read(reports)
-            for file, stamp in self._stamps.items():
-                now = stamp_of(file)
-                if now is not None and now != stamp:  # one that has gone may be about to be written
+            for file, fingerprint in self._fingerprints.items():
+                now = fingerprint_of(file)
+                if now is not None and now != fingerprint:  # one that has gone may be about to be written
                     return file
             if child.poll() == 0:
                 return None
@@ -227,8 +227,8 @@ class Supervisor:
                 self._buffer += piece
         *lines, self._buffer = self._buffer.split(b"\n")
         for line in lines:
-            for file, stamp in json.loads(line).items():
-                self._stamps.setdefault(file, stamp)
+            for file, fingerprint in json.loads(line).items():
+                self._fingerprints.setdefault(file, fingerprint)
 
     def _wait(self) -> None:
         """Wait until it is time to look, or a signal has come."""

@@ -85,12 +85,12 @@ def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
 
 def _polled(polled: Polled, now: datetime) -> str:
     name = polled.function.name if polled.path is None else format_path(polled.path)
-    cadence = polled.cadence
-    if isinstance(cadence, Every):
-        return f"{name}  every {cadence.interval:g} s"
-    zone = cadence.zone or get_localzone()
-    following = cadence.plan.timetable(now, zone).next(now).astimezone(zone)
-    return f"{name}  {cadence.plan.describe()}, next {following.isoformat(' ', 'seconds')}"
+    trigger = polled.trigger
+    if isinstance(trigger, Every):
+        return f"{name}  every {trigger.interval:g} s"
+    zone = trigger.zone or get_localzone()
+    following = trigger.schedule.timetable(now, zone).next(now).astimezone(zone)
+    return f"{name}  {trigger.schedule.describe()}, next {following.isoformat(' ', 'seconds')}"
 
 
 def _command(command: Command) -> str:

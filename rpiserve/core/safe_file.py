@@ -24,7 +24,7 @@ _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OURS: Final = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
-def stamp_of(status: os.stat_result) -> tuple[int, ...]:
+def fingerprint_of(status: os.stat_result) -> tuple[int, ...]:
     """Return what of ``status`` changes whenever a file is written, replaced, or given to others."""
     # With the time of chmod and chown, too: it may be what mends a file that could not be read.
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino

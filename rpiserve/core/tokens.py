@@ -20,7 +20,7 @@ from typing import Final
 import attrs
 from twisted.logger import Logger
 
-from rpiserve.core.safe_file import locked, read_file, stamp_of
+from rpiserve.core.safe_file import fingerprint_of, locked, read_file
 from rpiserve.declare.names import NAME
 from rpiserve.errors import TokenError
 
@@ -114,7 +114,7 @@ class TokenFile:
         self._wall = wall
         self._tokens: list[Token] = []
         self._looked = -LOOK_SECONDS
-        self._seen: tuple[int, ...] | None = None  # the stamp of the file that the tokens are from
+        self._seen: tuple[int, ...] | None = None  # the fingerprint of the file that the tokens are from
         self._failing_since: float | None = None
         self._failures = 0
         self._told: set[str] = set()
@@ -129,7 +129,7 @@ class TokenFile:
             content, status = read_file(self._path)
         except OSError as error:
             raise self._unreadable(error) from None
-        self._tokens, self._seen = self._parse(content, status), stamp_of(status)
+        self._tokens, self._seen = self._parse(content, status), fingerprint_of(status)
         if self._tokens:
             log.info("tokens in {path}: {count}", path=self._path, count=len(self._tokens))
         else:
@@ -162,7 +162,7 @@ class TokenFile:
         if self._clock() - self._looked < LOOK_SECONDS:
             return
         try:
-            unchanged = stamp_of(os.stat(self._path)) == self._seen
+            unchanged = fingerprint_of(os.stat(self._path)) == self._seen
         except OSError:
             unchanged = False  # what is wrong shows when it is read
         if unchanged:

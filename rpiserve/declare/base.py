@@ -43,11 +43,11 @@ class Scheduled:
     """By a timetable.
 
     Attributes:
-        plan: the timetable, but for the zone and the time of the start.
+        schedule: the timetable, but for the zone and the time of the start.
         zone: the zone; None for the machine's own.
     """
 
-    plan: Schedule | CronLine
+    schedule: Schedule | CronLine
     zone: tzinfo | None
 
 
@@ -60,7 +60,7 @@ class Polled:
         function: what runs each time.
         prepare: what runs once before, for a `Handler`.
         handler: the `Handler` itself, if it is one.
-        cadence: when it runs.
+        trigger: when it runs.
         timeout: seconds that a run may take.
         max_age: seconds after which what it wrote is stale.
         bus: the name of the hardware bus that it shares with other handlers.
@@ -72,7 +72,7 @@ class Polled:
     function: UserFunction
     prepare: UserFunction | None
     handler: Handler | None
-    cadence: Every | Scheduled
+    trigger: Every | Scheduled
     timeout: float
     max_age: float
     bus: str | None

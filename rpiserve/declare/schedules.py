@@ -65,14 +65,14 @@ class ScheduleDeclarations(Declarations):
             DeclarationError: an argument is wrong, or the name or the `Handler` is declared already.
         """
         name, prepare, function = work_of(self, handler, name, reactor, "schedule()")
-        plan = _schedule(name, start_time, start_date, Repeat.DAILY if repeat is None else repeat, factor)
-        usual = max(10.0, PERIODS[plan.repeat].total_seconds() * plan.factor)
+        schedule = _schedule(name, start_time, start_date, Repeat.DAILY if repeat is None else repeat, factor)
+        usual = max(10.0, PERIODS[schedule.repeat].total_seconds() * schedule.factor)
         polled = Polled(
             kind="schedule",
             function=function,
             prepare=prepare,
             handler=handler if isinstance(handler, Handler) else None,
-            cadence=Scheduled(plan, _zone(name, timezone)),
+            trigger=Scheduled(schedule, _zone(name, timezone)),
             timeout=usual if timeout is None else checked_seconds(name, "timeout", timeout),
             max_age=math.inf,
             bus=checked_bus(name, bus),
@@ -122,7 +122,7 @@ class ScheduleDeclarations(Declarations):
                 function=UserFunction.declare(own, function, reactor=reactor),
                 prepare=None,
                 handler=None,
-                cadence=Scheduled(CronLine(line), _zone(own, timezone)),
+                trigger=Scheduled(CronLine(line), _zone(own, timezone)),
                 timeout=checked_seconds(own, "timeout", timeout),
                 max_age=math.inf,
                 bus=checked_bus(own, bus),

@@ -158,7 +158,7 @@ def _polled(
         function=function,
         prepare=None,
         handler=None,
-        cadence=Every(seconds, bool(fixed_delay)),
+        trigger=Every(seconds, bool(fixed_delay)),
         timeout=max(seconds, 10.0) if timeout is None else checked_seconds(name, "timeout", timeout),
         max_age=2 * seconds + 5 if stale_after is None else checked_seconds(name, "stale_after", stale_after),
         bus=checked_bus(name, bus),

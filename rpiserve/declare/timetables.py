@@ -253,18 +253,18 @@ class Agenda:
     set. When the start was, by the wall clock, follows from the two; if that changes, the wall clock was set.
 
     Args:
-        plan: makes the timetable, given the time of the start.
+        schedule: makes the timetable, given the time of the start.
         now: what the wall clock shows at the start. A slot at this very moment is due.
 
     Attributes:
         slot: the next one.
     """
 
-    def __init__(self, plan: Callable[[datetime], Timetable], now: datetime) -> None:
-        self._plan = plan
+    def __init__(self, schedule: Callable[[datetime], Timetable], now: datetime) -> None:
+        self._schedule = schedule
         self._start = now  # by the wall clock as it was at the end of the last run
         self._looked = timedelta(0)
-        self._timetable = plan(now)
+        self._timetable = schedule(now)
         self.slot = self._timetable.next(now - TICK)
 
     def take(self, now: datetime, elapsed: timedelta) -> bool:
@@ -288,7 +288,7 @@ class Agenda:
         start = now - elapsed
         if abs(start - self._start) > self._timetable.grain:
             self._start = start
-            self._timetable = self._plan(start)
+            self._timetable = self._schedule(start)
             self.slot = self._timetable.next(start + self._looked)
         self._looked = elapsed
 

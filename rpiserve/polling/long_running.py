@@ -11,7 +11,7 @@ from rpiserve.core.failures import FailureStreak
 from rpiserve.core.handler_status import HandlerStatus
 from rpiserve.core.runner import Run, Runner
 from rpiserve.declare.handler import UserFunction
-from rpiserve.polling.cadence import wall_time
+from rpiserve.polling.triggers import wall_time
 
 STEADY = 60.0
 """Seconds after which a thread that was started again is taken to work: the pauses between its starts begin anew."""

@@ -1,6 +1,6 @@
 """One polled handler in motion: its runs, and what becomes of its readings.
 
-- When it runs is up to its cadence. It never overlaps itself: a slot that comes while a run is under way is *missed*,
+- When it runs is up to its trigger. It never overlaps itself: a slot that comes while a run is under way is *missed*,
   which is counted, and never made up for.
 - A run that outlasts its time limit has failed, and no other begins until its thread returns.
 - A handler with something to prepare does that first, and tries again with growing pauses.
@@ -25,7 +25,7 @@ from rpiserve.data.tree import DataTree
 from rpiserve.data.view import DataView
 from rpiserve.declare.base import Polled
 from rpiserve.errors import Cancelled, SensorError
-from rpiserve.polling.cadence import Cadence, wall_time
+from rpiserve.polling.triggers import Trigger, wall_time
 
 log = Logger()
 
@@ -45,7 +45,7 @@ class Poller:
 
     Args:
         polled: the declaration.
-        cadence: when it runs.
+        trigger: when it runs.
         runner: what runs it.
         tree: where its readings go.
         clocks: the reactor's clock and the wall clock.
@@ -55,7 +55,7 @@ class Poller:
     def __init__(
         self,
         polled: Polled,
-        cadence: Cadence,
+        trigger: Trigger,
         runner: Runner,
         tree: DataTree,
         clocks: Clocks,
@@ -63,7 +63,7 @@ class Poller:
     ) -> None:
         self.run_counts = RunCounts()
         self._polled = polled
-        self._cadence = cadence
+        self._trigger = trigger
         self._runner = runner
         self._tree = tree
         self._clock = clocks.reactor
@@ -84,14 +84,14 @@ class Poller:
     def start(self) -> None:
         """Begin: prepare if there is something to prepare, then run when it is time."""
         if self._prepared:
-            self._cadence.start(self._run_once)
+            self._trigger.start(self._run_once)
         else:
             self._prepare()
 
     def stop(self) -> Deferred[None]:
         """Begin no more runs; fires when the one under way has ended, at once if there is none or it is stuck."""
         self._stopping = True
-        self._cadence.stop()
+        self._trigger.stop()
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -108,8 +108,8 @@ class Poller:
 
     def status(self) -> HandlerStatus:
         """Return how it is."""
-        polled, run_counts, cadence = self._polled, self.run_counts, self._cadence.status()
-        next_run = cadence.next_run
+        polled, run_counts, trigger = self._polled, self.run_counts, self._trigger.status()
+        next_run = trigger.next_run
         if self._retry is not None:
             next_run = wall_time(self._retry.getTime(), self._clock, self._wall)
         return HandlerStatus(
@@ -120,14 +120,14 @@ class Poller:
             error=self._failure_streak.text,
             last_run=run_counts.last_run,
             duration=None if run_counts.duration is None else round(run_counts.duration, 6),
-            interval=cadence.interval,
-            schedule=cadence.schedule,
-            timezone=cadence.timezone,
+            interval=trigger.interval,
+            schedule=trigger.schedule,
+            timezone=trigger.timezone,
             next_run=next_run,
             prepared=self._prepared,
             runs=run_counts.runs,
             failures=run_counts.failures,
-            missed=self._cadence.missed,
+            missed=self._trigger.missed,
             stuck=self._run is not None and self._run.stuck,
         )
 
@@ -144,7 +144,7 @@ class Poller:
 
     def _prepare_ended(self) -> None:
         if self._prepared:
-            self._cadence.start(self._run_once)
+            self._trigger.start(self._run_once)
         else:
             self._retry = self._clock.callLater(retry.delay(self._failure_streak.count), self._prepare)
 
@@ -154,7 +154,7 @@ class Poller:
         )
         self.run_counts.runs += 1
         self.run_counts.last_run = self._wall()
-        return self._follow(run, self._take, lambda: self._cadence.ended(self._failure_streak.count))
+        return self._follow(run, self._take, lambda: self._trigger.ended(self._failure_streak.count))
 
     def _follow(self, run: Run, good: Callable[[Any], None], then: Callable[[], None]) -> Deferred[None]:
         """See to ``run``'s result, and when it has ended to what comes ``then``. The Deferred never fails."""

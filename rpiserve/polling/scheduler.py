@@ -18,9 +18,9 @@ from rpiserve.data.tree import DataTree
 from rpiserve.declare.base import Every, Polled
 from rpiserve.declare.registry import Registry
 from rpiserve.errors import StartError
-from rpiserve.polling.cadence import Cadence, FixedDelay, FixedRate, Planned
 from rpiserve.polling.long_running import LongRunner
 from rpiserve.polling.poller import Poller
+from rpiserve.polling.triggers import CalendarTrigger, FixedDelay, FixedRate, Trigger
 
 log = Logger()
 
@@ -59,7 +59,7 @@ class Scheduler:
             polled.bus: Resource(f"the bus {polled.bus}") for polled in registry.polled if polled.bus is not None
         }
         self._pollers = [
-            Poller(polled, cadence_of(polled, clock, wall), runner, tree, clocks, buses.get(polled.bus))
+            Poller(polled, trigger_for(polled, clock, wall), runner, tree, clocks, buses.get(polled.bus))
             for polled in registry.polled
         ]
         long_runners = [LongRunner(function, runner, clock, wall) for function in registry.threads]
@@ -102,15 +102,15 @@ class Scheduler:
                 yield DURATION.sample(status.duration, *labels)
 
 
-def cadence_of(polled: Polled, clock: IReactorTime, wall: Callable[[], float]) -> Cadence:
-    """Return the cadence that ``polled`` asks for; a plan without a zone is in the machine's own."""
-    cadence = polled.cadence
-    if not isinstance(cadence, Every):
-        plan, zone = cadence.plan, cadence.zone or _local_zone(polled.function.name)
-        return Planned(lambda now: plan.timetable(now, zone), plan.describe(), zone, clock, wall)
-    if cadence.fixed_delay:
-        return FixedDelay(cadence.interval, clock, wall)
-    return FixedRate(polled.function.name, cadence.interval, clock, wall)
+def trigger_for(polled: Polled, clock: IReactorTime, wall: Callable[[], float]) -> Trigger:
+    """Return the trigger that ``polled`` asks for; a schedule without a zone is in the machine's own."""
+    trigger = polled.trigger
+    if not isinstance(trigger, Every):
+        schedule, zone = trigger.schedule, trigger.zone or _local_zone(polled.function.name)
+        return CalendarTrigger(lambda now: schedule.timetable(now, zone), schedule.describe(), zone, clock, wall)
+    if trigger.fixed_delay:
+        return FixedDelay(trigger.interval, clock, wall)
+    return FixedRate(polled.function.name, trigger.interval, clock, wall)
 
 
 def _local_zone(name: str) -> tzinfo:

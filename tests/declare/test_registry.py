@@ -132,8 +132,8 @@ def test_sensor(registry: Registry) -> None:
     polled = only(registry)
     assert (polled.kind, polled.function.name, polled.function.call) == ("sensor", "basement/party_room", read)
     assert polled.path == ("basement", "party_room")
-    assert (polled.cadence.interval, polled.timeout, polled.max_age) == (30, 5, 90)
-    assert (polled.cadence.fixed_delay, polled.bus, polled.units) == (True, "i2c-1", "°C")
+    assert (polled.trigger.interval, polled.timeout, polled.max_age) == (30, 5, 90)
+    assert (polled.trigger.fixed_delay, polled.bus, polled.units) == (True, "i2c-1", "°C")
     assert (polled.handler, polled.prepare, polled.function.where) == (None, None, Where.THREAD)
 
 
@@ -148,7 +148,7 @@ def test_sensor_defaults(registry: Registry) -> None:
     """Only the path has to be said: each minute, at a fixed rate, on no bus and without a unit."""
     registry.sensor("a")(read)
     polled = only(registry)
-    assert (polled.cadence.interval, polled.cadence.fixed_delay, polled.bus, polled.units) == (60, False, None, None)
+    assert (polled.trigger.interval, polled.trigger.fixed_delay, polled.bus, polled.units) == (60, False, None, None)
 
 
 def test_units_of_a_mapping(registry: Registry) -> None:
@@ -169,8 +169,8 @@ def test_every_with_a_function(registry: Registry) -> None:
     assert registry.every(5, read, timeout=3, stale_after=7, fixed_delay=True, bus="spi", reactor=True) is None
     polled = only(registry)
     assert (polled.kind, polled.function.name, polled.function.call) == ("every", "read", read)
-    assert (polled.cadence.interval, polled.timeout, polled.max_age) == (5, 3, 7)
-    assert (polled.cadence.fixed_delay, polled.bus, polled.path, polled.handler) == (True, "spi", None, None)
+    assert (polled.trigger.interval, polled.timeout, polled.max_age) == (5, 3, 7)
+    assert (polled.trigger.fixed_delay, polled.bus, polled.path, polled.handler) == (True, "spi", None, None)
     assert polled.function.where is Where.REACTOR
 
 
@@ -245,8 +245,8 @@ def test_background(registry: Registry) -> None:
     """A background function has the name and the interval that it was given."""
     assert registry.background("health_check", 30, timeout=3, fixed_delay=True, bus="b", reactor=True)(read) is read
     polled = only(registry)
-    assert (polled.kind, polled.function.name, polled.cadence.interval) == ("background", "health_check", 30)
-    assert (polled.timeout, polled.max_age, polled.cadence.fixed_delay, polled.bus) == (3, 65, True, "b")
+    assert (polled.kind, polled.function.name, polled.trigger.interval) == ("background", "health_check", 30)
+    assert (polled.timeout, polled.max_age, polled.trigger.fixed_delay, polled.bus) == (3, 65, True, "b")
     assert polled.function.where is Where.REACTOR
 
 

@@ -79,7 +79,7 @@ def test_schedule_by_default(app: Registry) -> None:
     assert polled.function.call is write
     assert polled.function.where is Where.THREAD
     assert polled.prepare is polled.handler is polled.bus is polled.path is None
-    assert polled.cadence == Scheduled(Schedule(None, None, Repeat.DAILY, 1), None)
+    assert polled.trigger == Scheduled(Schedule(None, None, Repeat.DAILY, 1), None)
     assert polled.timeout == 86_400
     assert polled.max_age == float("inf")
 
@@ -97,7 +97,7 @@ def test_schedule_with_everything(app: Registry) -> None:
     assert polled.function.call == writer.invoke
     assert polled.function.where is polled.prepare.where is Where.REACTOR
     assert polled.prepare.call == writer.prepare
-    assert polled.cadence == Scheduled(
+    assert polled.trigger == Scheduled(
         Schedule(time(6, 30), date(2026, 1, 1), Repeat.MINUTELY, 15), ZoneInfo("Asia/Kolkata")
     )
     assert polled.timeout == 20
@@ -107,7 +107,7 @@ def test_schedule_with_everything(app: Registry) -> None:
 def test_repeat_none_is_daily(app: Registry) -> None:
     """raspend's way to say daily is understood."""
     app.schedule(write, repeat=None)
-    assert only(app).cadence.plan.repeat is Repeat.DAILY
+    assert only(app).trigger.schedule.repeat is Repeat.DAILY
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_zones_as_objects(app: Registry, zone: Any) -> None:
     """A zone may be given as the standard library's object."""
     app.schedule(write, timezone=zone)
     app.cron("0 6 * * *", timezone=zone)(write)
-    assert [each.cadence.zone for each in app.polled] == [zone, zone]
+    assert [each.trigger.zone for each in app.polled] == [zone, zone]
 
 
 def test_names_are_numbered(app: Registry) -> None:
@@ -237,7 +237,7 @@ def test_cron(app: Registry) -> None:
     assert polled.kind == "cron"
     assert polled.function.name == "blinds"
     assert polled.function.where is Where.THREAD
-    assert polled.cadence == Scheduled(CronLine("0 6 * * mon-fri"), ZoneInfo("Europe/Berlin"))
+    assert polled.trigger == Scheduled(CronLine("0 6 * * mon-fri"), ZoneInfo("Europe/Berlin"))
     assert (polled.timeout, polled.bus, polled.max_age) == (5, "wire", float("inf"))
     assert polled.prepare is polled.handler is polled.path is None
 
@@ -253,7 +253,7 @@ def test_cron_by_default(app: Registry) -> None:
 
     first, second = app.polled
     assert first.function.where is second.function.where is Where.REACTOR
-    assert first.cadence == Scheduled(CronLine("*/5 * * * *"), None)
+    assert first.trigger == Scheduled(CronLine("*/5 * * * *"), None)
     assert first.timeout == CRON_TIME_LIMIT
 
 
@@ -353,7 +353,7 @@ def house() -> Iterator[House]:
 
 
 def test_prepare_comes_before_the_plan(house: House, logged_failures: list[LogEvent]) -> None:
-    """A handler prepares until it succeeds, and its plan begins then: without a start, with a run at once."""
+    """A handler prepares until it succeeds, and its schedule begins then: without a start, with a run at once."""
     writer = Writer(house.clock, broken=2)
     house.app.schedule(writer, repeat=Repeat.MINUTELY, timezone="UTC", reactor=True)
     house.start()
@@ -370,7 +370,7 @@ def test_prepare_comes_before_the_plan(house: House, logged_failures: list[LogEv
 
 
 def test_report_of_a_schedule(house: House) -> None:
-    """The report names the plan and its zone, and shows the next run as the clock on the wall will, with its offset."""
+    """The report names the schedule and its zone, and shows the next run in local time with its offset."""
     house.app.schedule(Writer(house.clock), time(6), date(1970, 1, 1), timezone="Europe/Berlin", reactor=True)
     house.app.cron("0 6 * * mon-fri", timezone="Asia/Kolkata", reactor=True)(write)
     house.app.cron("0 0 * * * *", timezone=timezone(timedelta(hours=-9, minutes=-30)), reactor=True)(write)

@@ -296,7 +296,7 @@ def test_the_farthest_starts(zone: tzinfo, repeat: Repeat, year: int) -> None:
 
 
 def test_in_words() -> None:
-    """A plan tells in words what it is."""
+    """A schedule tells in words what it is."""
     assert Schedule(None, None, Repeat.MINUTELY, 15).describe() == "minutely × 15"
     assert CronLine("0 6 * * mon-fri").describe() == "0 6 * * mon-fri"
 
@@ -407,10 +407,10 @@ class Desk:
         elapsed: since the start.
     """
 
-    def __init__(self, plan: Schedule | CronLine, now: datetime = NOW, zone: tzinfo = UTC) -> None:
+    def __init__(self, schedule: Schedule | CronLine, now: datetime = NOW, zone: tzinfo = UTC) -> None:
         self.now = now
         self.elapsed = timedelta(0)
-        self.agenda = Agenda(lambda now: plan.timetable(now, zone), now)
+        self.agenda = Agenda(lambda now: schedule.timetable(now, zone), now)
 
     def wait(self, **time: float) -> "Desk":
         """Let time pass."""
@@ -475,7 +475,7 @@ def test_counting_has_an_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("plan", "grain"),
+    ("schedule", "grain"),
     [
         (DAILY, timedelta(hours=3)),
         (Schedule(None, None, Repeat.WEEKLY, 5), timedelta(hours=3)),
@@ -490,9 +490,9 @@ def test_counting_has_an_end() -> None:
         (CronLine("0 0 13 * * *"), timedelta(minutes=1)),
     ],
 )
-def test_grain(plan: Schedule | CronLine, grain: timedelta) -> None:
+def test_grain(schedule: Schedule | CronLine, grain: timedelta) -> None:
     """A timetable's grain is three hours, the step of a grid that has a shorter one, or a minute for a ``*`` line."""
-    assert plan.timetable(NOW, UTC).grain == grain <= LONGEST_GRAIN
+    assert schedule.timetable(NOW, UTC).grain == grain <= LONGEST_GRAIN
 
 
 @pytest.mark.parametrize("back", [0.5, 1, 59 * 60, 3600])
@@ -575,7 +575,7 @@ def test_a_correction_during_a_run() -> None:
     "step", [timedelta(days=-400), timedelta(hours=-5), timedelta(hours=5), timedelta(days=20_000)]
 )
 @pytest.mark.parametrize(
-    "plan",
+    "schedule",
     [
         Schedule(None, None, Repeat.HOURLY, 1),
         Schedule(None, None, Repeat.DAILY, 1),
@@ -583,21 +583,21 @@ def test_a_correction_during_a_run() -> None:
         Schedule(None, None, Repeat.MINUTELY, 90),
     ],
 )
-def test_a_plan_from_the_start_on_follows_the_start(plan: Schedule, step: timedelta) -> None:
-    """Without a start of its own, a plan begins with the daemon: when that was is known only by the right clock.
+def test_a_plan_from_the_start_on_follows_the_start(schedule: Schedule, step: timedelta) -> None:
+    """Without a start of its own, a schedule begins with the daemon: when that was is known only by the right clock.
 
     So a clock that was wrong at boot, in whichever direction, neither puts the next run off nor brings it forward.
     """
-    desk = Desk(plan, datetime(1990, 1, 1, 10, tzinfo=UTC))
+    desk = Desk(schedule, datetime(1990, 1, 1, 10, tzinfo=UTC))
     assert desk.take()
     desk.wait(seconds=1).done()
     desk.now += step
     assert not desk.wait(seconds=30).take()
-    assert desk.agenda.slot == desk.now - desk.elapsed + PERIODS[plan.repeat] * plan.factor
+    assert desk.agenda.slot == desk.now - desk.elapsed + PERIODS[schedule.repeat] * schedule.factor
 
 
 def test_a_time_without_a_date_follows_the_start_too() -> None:
-    """Of a plan with a time only, the date is that of the daemon's start by the right clock."""
+    """Of a schedule with a time only, the date is that of the daemon's start by the right clock."""
     desk = Desk(Schedule(time(18), None, Repeat.HOURLY, 1), datetime(2026, 7, 1, 12, tzinfo=UTC))
     assert not desk.take()
     assert not desk.wait(seconds=20).set(days=-400).take()

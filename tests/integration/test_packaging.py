@@ -4,7 +4,7 @@ What matters most is the plugin, which lives in a folder of Twisted's: twistd ha
 installed, and Twisted has to be whole once rpiserve is gone.
 
 The wheel is installed each time. The other three kinds are tried again when a file that decides about them has changed:
-stamps in the user's cache folder record what was tried. Remove `rpiserve-tests` there to try all of them.
+fingerprints in the user's cache folder record what was tried. Remove `rpiserve-tests` there to try all of them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LISTED = re.compile(r"^ +rpiserve +\S", re.MULTILINE)
 NOT_SOURCE = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__")
 
 
-def stamp_of(kind: str) -> Path:
+def fingerprint_of(kind: str) -> Path:
     """Return the file that is there once an installation of this kind was tried with this Python."""
     checksum = hashlib.sha256(sys.version.encode())
     for file in sorted(file for pattern in DECISIVE for file in CHECKOUT.glob(pattern)):
@@ -190,7 +190,7 @@ def declared_version() -> str:
     return found.group(1)
 
 
-@pytest.mark.parametrize("kind", ["wheel", *(kind for kind in OTHER_KINDS if not stamp_of(kind).exists())])
+@pytest.mark.parametrize("kind", ["wheel", *(kind for kind in OTHER_KINDS if not fingerprint_of(kind).exists())])
 def test_an_installation(kind: str, artefacts: Artefacts, tmp_path: Path) -> None:
     """twistd offers rpiserve however it was installed, all it depends on is there, and uninstalling takes it all away.
 
@@ -212,8 +212,8 @@ def test_an_installation(kind: str, artefacts: Artefacts, tmp_path: Path) -> Non
     assert story.check_after.strip() == "No broken requirements found."
     assert "Traceback" not in story.help_after
 
-    stamp_of(kind).parent.mkdir(parents=True, exist_ok=True)
-    stamp_of(kind).touch()
+    fingerprint_of(kind).parent.mkdir(parents=True, exist_ok=True)
+    fingerprint_of(kind).touch()
 
 
 def test_the_wheel_holds_the_package_and_its_plugin_and_nothing_else(artefacts: Artefacts) -> None:

@@ -346,7 +346,7 @@ class TestSnippets:
         """The lines about schedules declare two, with the words that /sensors has for them."""
         app = App("x")
         exec(block_with("python", "app.schedule("), {"app": app})
-        plans = [(polled.kind, polled.cadence.plan.describe()) for polled in app.polled]
+        plans = [(polled.kind, polled.trigger.plan.describe()) for polled in app.polled]
         assert plans == [("schedule", "daily × 1"), ("cron", "*/15 8-18 * * mon-fri")]
 
     def test_doorbell(self, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from rpiserve.declare.handler import Handler
 from rpiserve.declare.registry import Registry
 from rpiserve.errors import SensorError
 from rpiserve.polling.poller import Poller
-from rpiserve.polling.scheduler import cadence_of
+from rpiserve.polling.scheduler import trigger_for
 
 NOW = datetime(2026, 5, 17, 12, 0, 0, tzinfo=UTC).timestamp()
 HOUR, DAY = 3600.0, 86400.0
@@ -45,8 +45,8 @@ class House(Bench):
         """Start what was declared last."""
         polled = self.registry.polled[-1]
         bus = None if polled.bus is None else self.buses.setdefault(polled.bus, Resource(f"the bus {polled.bus}"))
-        cadence = cadence_of(polled, self.clock, self.wall)
-        poller = Poller(polled, cadence, self.runner, self.tree, Clocks(self.clock, self.wall), bus)
+        trigger = trigger_for(polled, self.clock, self.wall)
+        poller = Poller(polled, trigger, self.runner, self.tree, Clocks(self.clock, self.wall), bus)
         self.pollers.append(poller)
         poller.start()
         return poller
@@ -613,8 +613,8 @@ def test_stop_before_start(house: House) -> None:
     """What has not been started can be stopped."""
     house.registry.sensor("a")(lambda: 1)
     [polled] = house.registry.polled
-    cadence = cadence_of(polled, house.clock, house.wall)
-    poller = Poller(polled, cadence, house.runner, house.tree, Clocks(house.clock, house.wall))
+    trigger = trigger_for(polled, house.clock, house.wall)
+    poller = Poller(polled, trigger, house.runner, house.tree, Clocks(house.clock, house.wall))
     assert poller.stop().called
     stopped(house, poller)
 

@@ -26,7 +26,7 @@ from rpiserve.declare.handler import UserFunction
 from rpiserve.declare.registry import Registry
 from rpiserve.errors import SensorError
 from rpiserve.polling.poller import Poller
-from rpiserve.polling.scheduler import cadence_of
+from rpiserve.polling.scheduler import trigger_for
 
 
 class Oracle:
@@ -156,8 +156,8 @@ class PollerMachine(RuleBasedStateMachine):
         clock = self.bench.clock
         self.tree = DataTree("boot", clock.seconds, clock.seconds)
         [polled] = registry.polled
-        cadence = cadence_of(polled, clock, clock.seconds)
-        self.poller = Poller(polled, cadence, self.bench.runner, self.tree, Clocks(clock, clock.seconds), self.resource)
+        trigger = trigger_for(polled, clock, clock.seconds)
+        self.poller = Poller(polled, trigger, self.bench.runner, self.tree, Clocks(clock, clock.seconds), self.resource)
         if taken:
             self.take_bus()
         self.oracle.start()

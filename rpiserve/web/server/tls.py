@@ -14,7 +14,7 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from rpiserve.core.safe_file import read_file, stamp_of
+from rpiserve.core.safe_file import fingerprint_of, read_file
 from rpiserve.errors import StartError
 
 log = Logger()
@@ -65,7 +65,7 @@ class RenewedCertificate:
 
     def _look(self) -> None:
         try:
-            unchanged = [stamp_of(os.stat(file)) for file in (self._certificate, self._key)] == self._seen
+            unchanged = [fingerprint_of(os.stat(file)) for file in (self._certificate, self._key)] == self._seen
         except OSError:
             unchanged = False  # what is wrong shows when they are read
         if unchanged:
@@ -98,7 +98,7 @@ class RenewedCertificate:
         with _saying(f"--tls-key: {self._key} is not the key of the certificate in {self._certificate}"):
             options = CertificateOptions(privateKey=private, certificate=own, extraCertChain=chain)
             options.getContext()  # which checks that they belong together
-        return options, [stamp_of(status), stamp_of(status_of_key)]
+        return options, [fingerprint_of(status), fingerprint_of(status_of_key)]
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """When the runs of a polled handler begin: three ways, each with the clocks it needs.
 
-A cadence is told what to run when it starts, and when a run has ended; it never begins a run before that.
+A trigger is told what to run when it starts, and when a run has ended; it never begins a run before that.
 """
 
 import math
@@ -31,7 +31,7 @@ Begin: TypeAlias = Callable[[], Deferred[None]]
 
 
 @attrs.frozen(kw_only=True)
-class CadenceStatus:
+class TriggerStatus:
     """What is known of the runs to come.
 
     Attributes:
@@ -47,7 +47,7 @@ class CadenceStatus:
     next_run: float | None
 
 
-class Cadence(Protocol):
+class Trigger(Protocol):
     """When runs begin.
 
     Attributes:
@@ -68,7 +68,7 @@ class Cadence(Protocol):
         """Begin no more runs."""
         ...
 
-    def status(self) -> CadenceStatus:
+    def status(self) -> TriggerStatus:
         """Return what is known of the runs to come."""
         ...
 
@@ -120,9 +120,9 @@ class FixedRate:
         if self._loop.running:
             self._loop.stop()
 
-    def status(self) -> CadenceStatus:
+    def status(self) -> TriggerStatus:
         """Return the interval, and when the next run is due."""
-        return CadenceStatus(interval=self._interval, next_run=wall_time(self._next_run(), self._clock, self._wall))
+        return TriggerStatus(interval=self._interval, next_run=wall_time(self._next_run(), self._clock, self._wall))
 
     def _slot(self, slots: int) -> Deferred[None] | None:
         """Do what is due at a slot. ``slots`` is how many have come since the last one that was seen to."""
@@ -205,10 +205,10 @@ class FixedDelay:
             self._timer.cancel()
             self._timer = None
 
-    def status(self) -> CadenceStatus:
+    def status(self) -> TriggerStatus:
         """Return the interval, and when the next run is due."""
         next_run = None if self._timer is None else self._timer.getTime()
-        return CadenceStatus(interval=self._interval, next_run=wall_time(next_run, self._clock, self._wall))
+        return TriggerStatus(interval=self._interval, next_run=wall_time(next_run, self._clock, self._wall))
 
     def _run(self) -> None:
         self._timer = None
@@ -216,12 +216,12 @@ class FixedDelay:
         self._begin()
 
 
-class Planned:
+class CalendarTrigger:
     """Begins a run at each slot of a timetable, by the wall clock, which may be set at any time. Never retries.
 
     Args:
-        plan: makes the timetable, given the time of the start.
-        description: the plan in words.
+        schedule: makes the timetable, given the time of the start.
+        description: the schedule in words.
         zone: whose wall clock the timetable is in.
         clock: the reactor's clock, in seconds.
         wall: the wall clock, in seconds since the epoch.
@@ -229,14 +229,14 @@ class Planned:
 
     def __init__(
         self,
-        plan: Callable[[datetime], Timetable],
+        schedule: Callable[[datetime], Timetable],
         description: str,
         zone: tzinfo,
         clock: IReactorTime,
         wall: Callable[[], float],
     ) -> None:
         self.missed = 0
-        self._plan = plan
+        self._schedule = schedule
         self._description = description
         self._zone = zone
         self._clock = clock
@@ -250,7 +250,7 @@ class Planned:
         """Begin to follow the timetable."""
         self._begin = begin
         self._started = self._clock.seconds()
-        self._agenda = Agenda(self._plan, self._now())
+        self._agenda = Agenda(self._schedule, self._now())
         self._wake()
 
     def ended(self, failures: int) -> None:
@@ -266,12 +266,12 @@ class Planned:
             self._timer.cancel()
             self._timer = None
 
-    def status(self) -> CadenceStatus:
+    def status(self) -> TriggerStatus:
         """Return the timetable in words, its zone, and when the next run is due."""
         next_run = None
         if self._agenda is not None and self._agenda.slot > self._now():  # a run that lasts longer decides at its end
             next_run = self._agenda.slot.timestamp()
-        return CadenceStatus(schedule=self._description, timezone=self._zone, next_run=next_run)
+        return TriggerStatus(schedule=self._description, timezone=self._zone, next_run=next_run)
 
     def _wake(self) -> None:
         self._timer = None

@@ -21,8 +21,8 @@ from twisted.logger import LogEvent, capturedLogs, formatEvent
 
 from rpiserve.core import retry
 from rpiserve.declare.timetables import PERIODS, CronLine, Repeat, Schedule, Timetable
-from rpiserve.polling import cadence
-from rpiserve.polling.cadence import LONGEST_SLEEP, Cadence, CadenceStatus, FixedDelay, FixedRate, Planned
+from rpiserve.polling import triggers
+from rpiserve.polling.triggers import LONGEST_SLEEP, CalendarTrigger, FixedDelay, FixedRate, Trigger, TriggerStatus
 
 BERLIN = ZoneInfo("Europe/Berlin")
 BOOT = datetime(2026, 7, 1, 3, 59, 30, tzinfo=UTC)
@@ -43,7 +43,7 @@ class SleepyClock(Clock):
 
 
 class Machine:
-    """A cadence with its clocks, and with runs that last ``takes`` seconds.
+    """A trigger with its clocks, and with runs that last ``takes`` seconds.
 
     Attributes:
         clock: the monotonic one.
@@ -57,7 +57,7 @@ class Machine:
         self.failures = failures
         self.runs: list[tuple[float, datetime]] = []
         self.running = False
-        self.cadence: Cadence | None = None
+        self.trigger: Trigger | None = None
         self._lead = boot.timestamp()
         self._end: IDelayedCall | None = None
 
@@ -70,10 +70,12 @@ class Machine:
         """What the wall clock shows."""
         return datetime.fromtimestamp(self.wall(), UTC)
 
-    def planned(self, plan: Schedule | CronLine, zone: tzinfo = BERLIN) -> "Machine":
-        """Start a plan."""
-        self.cadence = Planned(lambda now: plan.timetable(now, zone), plan.describe(), zone, self.clock, self.wall)
-        self.cadence.start(self.begin)
+    def planned(self, schedule: Schedule | CronLine, zone: tzinfo = BERLIN) -> "Machine":
+        """Start a schedule."""
+        self.trigger = CalendarTrigger(
+            lambda now: schedule.timetable(now, zone), schedule.describe(), zone, self.clock, self.wall
+        )
+        self.trigger.start(self.begin)
         return self
 
     def begin(self) -> Deferred[None]:
@@ -92,13 +94,13 @@ class Machine:
             done.callback(None)
 
         self._end = self.clock.callLater(self.takes, end)
-        self.clock.sleeps.pop()  # this was no sleep of the cadence's
+        self.clock.sleeps.pop()  # this was no sleep of the trigger's
         return done
 
     def end(self) -> None:
-        """Tell the cadence that a run has ended."""
-        assert self.cadence is not None
-        self.cadence.ended(self.failures)
+        """Tell the trigger that a run has ended."""
+        assert self.trigger is not None
+        self.trigger.ended(self.failures)
 
     def wait(self, seconds: float) -> None:
         """Let time pass, from one delayed call to the next."""
@@ -120,15 +122,15 @@ class Machine:
 
     def next_run(self) -> datetime:
         """Return what is shown as the next run."""
-        assert self.cadence is not None
-        next_run = self.cadence.status().next_run
+        assert self.trigger is not None
+        next_run = self.trigger.status().next_run
         assert next_run is not None
         return datetime.fromtimestamp(next_run, UTC)
 
     def stop(self) -> None:
         """Stop: no delayed call is left but that of a run under way."""
-        assert self.cadence is not None
-        self.cadence.stop()
+        assert self.trigger is not None
+        self.trigger.stop()
         assert self.clock.getDelayedCalls() == ([self._end] if self.running else [])
 
 
@@ -162,7 +164,7 @@ def table_of(kind: str) -> Timetable:
 def look_rarely(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what comes once a day or week look at the clock each quarter only, or a week would be 20,000 looks long."""
     if request.node.callspec.params["kind"] in ("weekly", "daily", "cron"):
-        monkeypatch.setattr(cadence, "LONGEST_SLEEP", 900.0)
+        monkeypatch.setattr(triggers, "LONGEST_SLEEP", 900.0)
 
 
 @pytest.mark.parametrize("repeat", list(Repeat))
@@ -203,7 +205,7 @@ def test_sleeps_are_short() -> None:
 
 
 def test_over_a_night_of_25_hours() -> None:
-    """A plan goes on over the night on which clocks change: 25 hours from one daily run to the next."""
+    """A schedule goes on over the night on which clocks change: 25 hours from one daily run to the next."""
     machine = Machine(datetime(2026, 10, 24, 3, 0, tzinfo=UTC)).planned(KINDS["daily"])
     machine.wait(3 * 86_400)
     first, second, third = [elapsed for elapsed, _ in machine.runs]
@@ -217,8 +219,8 @@ def test_missed_slots_are_counted() -> None:
     machine = Machine(takes=35).planned(KINDS["seconds"])
     machine.wait(100)
     assert [elapsed for elapsed, _ in machine.runs] == [0, 40, 80]
-    assert machine.cadence is not None
-    assert machine.cadence.missed == 6
+    assert machine.trigger is not None
+    assert machine.trigger.missed == 6
     machine.wait(15)
     machine.stop()
 
@@ -245,17 +247,19 @@ def test_a_reactor_that_was_held_up() -> None:
 
 
 def test_status() -> None:
-    """The status has the plan, its zone and the next run, during a run as well, by the wall clock as it is set."""
+    """The status has the schedule, its zone and the next run, during a run as well, by the wall clock as it is set."""
     machine = Machine(takes=10)
-    plan = KINDS["daily"]
-    planned = Planned(lambda now: plan.timetable(now, BERLIN), "daily × 1", BERLIN, machine.clock, machine.wall)
-    machine.cadence = planned
+    schedule = KINDS["daily"]
+    planned = CalendarTrigger(
+        lambda now: schedule.timetable(now, BERLIN), "daily × 1", BERLIN, machine.clock, machine.wall
+    )
+    machine.trigger = planned
 
-    def due(*date: int) -> CadenceStatus:
+    def due(*date: int) -> TriggerStatus:
         next_run = datetime(*date, tzinfo=BERLIN).timestamp()  # type: ignore[arg-type]
-        return CadenceStatus(schedule="daily × 1", timezone=BERLIN, next_run=next_run)
+        return TriggerStatus(schedule="daily × 1", timezone=BERLIN, next_run=next_run)
 
-    assert planned.status() == CadenceStatus(schedule="daily × 1", timezone=BERLIN, next_run=None)
+    assert planned.status() == TriggerStatus(schedule="daily × 1", timezone=BERLIN, next_run=None)
     planned.start(machine.begin)
     assert planned.status() == due(2026, 7, 1, 6)
     machine.wait(35)
@@ -269,14 +273,14 @@ def test_status() -> None:
 
 @pytest.mark.parametrize("kind", ["daily", "seconds"])
 def test_stop_at_any_moment(kind: str) -> None:
-    """Whenever a plan is stopped, before its start and twice included, no delayed call is left and no run begins."""
+    """Stopping a schedule at any time, even twice, leaves no delayed call and begins no run."""
     for seconds in (0, 1, 29.999, 30, 31, 34.9, 45, 3600.5):
         machine = Machine(takes=5).planned(KINDS[kind])
         machine.wait(seconds)
         machine.stop()
         machine.stop()
-        machine.cadence = None
-    idle = Planned(lambda now: KINDS[kind].timetable(now, BERLIN), "", BERLIN, machine.clock, machine.wall)
+        machine.trigger = None
+    idle = CalendarTrigger(lambda now: KINDS[kind].timetable(now, BERLIN), "", BERLIN, machine.clock, machine.wall)
     idle.stop()
 
 
@@ -318,7 +322,7 @@ def check_steps(machine: Machine, kind: str, before: datetime, moved: float) -> 
     if abs(moved) <= table.grain.total_seconds():
         after_which = [table.next(wall) for _, wall in machine.runs]
         assert len(set(after_which)) == len(after_which), "a slot had two runs"
-    assert max(machine.clock.sleeps) <= cadence.LONGEST_SLEEP
+    assert max(machine.clock.sleeps) <= triggers.LONGEST_SLEEP
 
 
 @pytest.mark.parametrize("step", [GRAIN, GRAIN + 1, -GRAIN, -GRAIN - 1])
@@ -396,7 +400,7 @@ def test_slot_right_after_a_correction() -> None:
 @pytest.mark.parametrize("step", [20_000 * DAY, 8 * HOUR, -8 * HOUR, -400 * DAY])
 @pytest.mark.parametrize("repeat", [Repeat.DAILY, Repeat.HOURLY, Repeat.MINUTELY, Repeat.SECOND])
 def test_clock_that_was_wrong_at_boot(repeat: Repeat, step: float) -> None:
-    """Without a start of its own a plan keeps its period through the first time sync, in whichever direction it goes.
+    """Without a start time, a schedule keeps its period through the first time sync, in either direction.
 
     The clock showed 1990, the time of the last shutdown, or some time that is yet to come.
     """
@@ -409,11 +413,11 @@ def test_clock_that_was_wrong_at_boot(repeat: Repeat, step: float) -> None:
     machine.stop()
 
 
-@pytest.mark.parametrize("plan", [KINDS["daily"], KINDS["cron"], Schedule(SIX, None, Repeat.DAILY, 1)])
+@pytest.mark.parametrize("schedule", [KINDS["daily"], KINDS["cron"], Schedule(SIX, None, Repeat.DAILY, 1)])
 @pytest.mark.parametrize("boot", [datetime(1970, 1, 1, 0, 0, 5, tzinfo=UTC), BOOT - timedelta(hours=9)])
-def test_boot_without_the_time(plan: Schedule | CronLine, boot: datetime) -> None:
+def test_boot_without_the_time(schedule: Schedule | CronLine, boot: datetime) -> None:
     """A machine that learns the time after boot only runs what is daily at the right time of the same day."""
-    machine = Machine(boot).planned(plan)
+    machine = Machine(boot).planned(schedule)
     machine.wait(40)
     machine.set((BOOT - machine.now).total_seconds() - 3600)
     machine.wait(3 * DAY)
@@ -462,7 +466,7 @@ def test_clock_is_set_again_and_again(kind: str, takes: float, story: list[tuple
 
 @pytest.fixture
 def machine() -> Iterator[Machine]:
-    """A machine whose cadence is stopped in the end, and then leaves nothing behind."""
+    """A machine whose trigger is stopped in the end, and then leaves nothing behind."""
     machine = Machine()
     yield machine
     machine.takes = 0
@@ -472,63 +476,63 @@ def machine() -> Iterator[Machine]:
 
 def test_fixed_rate(machine: Machine) -> None:
     """Runs begin at multiples of the interval, whatever the wall clock does; the report says when the next one does."""
-    machine.cadence = FixedRate("a", 10, machine.clock, machine.wall)
-    assert machine.cadence.status().next_run is None
-    machine.cadence.start(machine.begin)
+    machine.trigger = FixedRate("a", 10, machine.clock, machine.wall)
+    assert machine.trigger.status().next_run is None
+    machine.trigger.start(machine.begin)
     machine.wait(15)
     machine.set(-400 * DAY)
     machine.wait(10)
     assert [elapsed for elapsed, _ in machine.runs] == [0, 10, 20]
     machine.set(400 * DAY)
     next_run = datetime(2026, 7, 1, 4, tzinfo=UTC).timestamp()
-    assert machine.cadence.status() == CadenceStatus(interval=10, next_run=next_run)
+    assert machine.trigger.status() == TriggerStatus(interval=10, next_run=next_run)
 
 
 def test_fixed_rate_and_overruns(machine: Machine) -> None:
     """What overruns misses slots: they are all counted, and logged ever more rarely."""
     machine.takes = 15
-    machine.cadence = FixedRate("slow", 10, machine.clock, machine.wall)
+    machine.trigger = FixedRate("slow", 10, machine.clock, machine.wall)
     with capturedLogs() as logged:
-        machine.cadence.start(machine.begin)
+        machine.trigger.start(machine.begin)
         machine.wait(75)
         machine.takes = 5
         machine.wait(24)
         machine.takes = 15
         machine.wait(11)
     assert [elapsed for elapsed, _ in machine.runs] == [0, 20, 40, 60, 80, 90, 100]
-    assert machine.cadence.missed == 4
+    assert machine.trigger.missed == 4
     warning = "slow did not end within its interval of 10 s: runs are missed"
     assert [formatEvent(event) for event in logged] == [warning, f"{warning} (3 times since the last such line)"]
-    assert machine.cadence.status().next_run is None
+    assert machine.trigger.status().next_run is None
     with capturedLogs() as logged:
         machine.wait(15)
-    assert machine.cadence.missed == 5
+    assert machine.trigger.missed == 5
     assert logged == []
 
 
 def test_fixed_rate_on_a_late_reactor(machine: Machine) -> None:
     """Slots that pass while nothing runs, for something holds up the reactor, are missed, and nobody is blamed."""
-    machine.cadence = FixedRate("innocent", 10, machine.clock, machine.wall)
+    machine.trigger = FixedRate("innocent", 10, machine.clock, machine.wall)
     with capturedLogs() as logged:
-        machine.cadence.start(machine.begin)
+        machine.trigger.start(machine.begin)
         machine.clock.advance(35)
-        assert machine.cadence.missed == 2
+        assert machine.trigger.missed == 2
         machine.takes = 4
         machine.wait(6)
         machine.clock.rightNow += 20  # of its end the reactor hears too late
         machine.wait(0)
-        assert machine.cadence.missed == 2
+        assert machine.trigger.missed == 2
         machine.wait(10)
-        assert machine.cadence.missed == 4
+        assert machine.trigger.missed == 4
     assert logged == []
 
 
 def test_fixed_rate_and_an_overrun_on_a_late_reactor(machine: Machine) -> None:
     """A run that still goes on when the reactor has caught up gets as long again as the reactor was late."""
-    machine.cadence = FixedRate("slow", 10, machine.clock, machine.wall)
+    machine.trigger = FixedRate("slow", 10, machine.clock, machine.wall)
     machine.takes = 1000
     with capturedLogs() as logged:
-        machine.cadence.start(machine.begin)
+        machine.trigger.start(machine.begin)
         machine.clock.advance(17)
         machine.wait(6.5)
         assert logged == []
@@ -538,10 +542,10 @@ def test_fixed_rate_and_an_overrun_on_a_late_reactor(machine: Machine) -> None:
 
 def test_fixed_rate_and_an_overrun_on_a_reactor_that_is_always_late(machine: Machine) -> None:
     """A reactor that is a little late each time does not keep it from being told."""
-    machine.cadence = FixedRate("slow", 10, machine.clock, machine.wall)
+    machine.trigger = FixedRate("slow", 10, machine.clock, machine.wall)
     machine.takes = 1000
     with capturedLogs() as logged:
-        machine.cadence.start(machine.begin)
+        machine.trigger.start(machine.begin)
         for _ in range(20):
             machine.clock.advance(0.75)
     assert len(logged) == 1
@@ -554,17 +558,17 @@ def test_fixed_rate_of_what_blocks_the_reactor(machine: Machine) -> None:
         machine.clock.rightNow += 10
         return machine.begin()
 
-    machine.cadence = FixedRate("greedy", 10, machine.clock, machine.wall)
+    machine.trigger = FixedRate("greedy", 10, machine.clock, machine.wall)
     with capturedLogs() as logged:
-        machine.cadence.start(begin)
+        machine.trigger.start(begin)
     assert len(logged) == 1
 
 
 def test_fixed_rate_and_failures(machine: Machine) -> None:
     """After failures slots are skipped, which the report knows; after a success none is."""
     machine.failures = 3
-    machine.cadence = FixedRate("a", 10, machine.clock, machine.wall)
-    machine.cadence.start(machine.begin)
+    machine.trigger = FixedRate("a", 10, machine.clock, machine.wall)
+    machine.trigger.start(machine.begin)
     skipped = round(retry.delay(3, 10) / 10) * 10
     assert skipped > 10
     assert machine.next_run() == BOOT + timedelta(seconds=skipped)
@@ -582,8 +586,8 @@ def test_fixed_rate_that_breaks(machine: Machine, logged_failures: list[LogEvent
     def broken() -> Deferred[None]:
         raise ZeroDivisionError
 
-    machine.cadence = FixedRate("a", 10, machine.clock, machine.wall)
-    machine.cadence.start(broken)
+    machine.trigger = FixedRate("a", 10, machine.clock, machine.wall)
+    machine.trigger.start(broken)
     [event] = logged_failures
     assert event["log_failure"].check(ZeroDivisionError)
     assert str(formatEvent(event)).startswith("a is polled no more")
@@ -593,29 +597,29 @@ def test_fixed_rate_that_breaks(machine: Machine, logged_failures: list[LogEvent
 def test_fixed_delay(machine: Machine) -> None:
     """The interval counts from the end of a run; after failures it is longer, and the report knows."""
     machine.takes = 3
-    machine.cadence = FixedDelay(10, machine.clock, machine.wall)
-    machine.cadence.start(machine.begin)
-    assert machine.cadence.status().next_run is None
+    machine.trigger = FixedDelay(10, machine.clock, machine.wall)
+    machine.trigger.start(machine.begin)
+    assert machine.trigger.status().next_run is None
     machine.wait(20)
     assert [elapsed for elapsed, _ in machine.runs] == [0, 13]
     next_run = datetime(2026, 7, 1, 3, 59, 56, tzinfo=UTC).timestamp()
-    assert machine.cadence.status() == CadenceStatus(interval=10, next_run=next_run)
+    assert machine.trigger.status() == TriggerStatus(interval=10, next_run=next_run)
     machine.failures = 3
     machine.wait(9.5)
     assert machine.next_run() == BOOT + timedelta(seconds=29 + retry.delay(3, 10))
-    assert machine.cadence.missed == 0
+    assert machine.trigger.missed == 0
 
 
 @pytest.mark.parametrize(
     "make", [lambda m: FixedRate("a", 10, m.clock, m.wall), lambda m: FixedDelay(10, m.clock, m.wall)]
 )
-def test_stop_an_interval_at_any_moment(make: Callable[[Machine], Cadence]) -> None:
+def test_stop_an_interval_at_any_moment(make: Callable[[Machine], Trigger]) -> None:
     """Whenever an interval is stopped, before its start and twice included, no run begins any more."""
     for seconds in (None, 3, 10, 17):
         machine = Machine()
-        machine.cadence = make(machine)
+        machine.trigger = make(machine)
         if seconds is not None:
-            machine.cadence.start(machine.begin)
+            machine.trigger.start(machine.begin)
             machine.wait(seconds)
         machine.stop()
         machine.stop()
